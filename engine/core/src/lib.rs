@@ -1,0 +1,3 @@
+//! The replicated transactional store as a sans-IO machine.
+
+pub mod kv;
