@@ -52,8 +52,8 @@ pub struct LogBatch {
     /// Entries in index order, without holes. Everything stored from the first one's index on is replaced.
     pub entries: Vec<LogEntry>,
     /// Drops the entries up to and with this index, whose term is given: they are behind a flushed state or a snapshot.
-    /// When the index lies past the last entry, the log becomes empty and continues after it. Carried out before
-    /// `entries` are written.
+    /// When the index lies past the last entry, or the entry there has another term, the log becomes empty and continues
+    /// after it. An index at or below an earlier truncation changes nothing. Carried out before `entries` are written.
     pub truncate_to: Option<(u64, u64)>,
 }
 
@@ -80,6 +80,61 @@ pub struct LogImage {
     pub truncated_to: (u64, u64),
     /// The entries after it, without holes.
     pub entries: Vec<LogEntry>,
+}
+
+impl LogImage {
+    /// A log that nothing was written to.
+    pub fn new(group: GroupId) -> Self {
+        Self { group, hard_state: HardState::default(), truncated_to: (0, 0), entries: Vec::new() }
+    }
+
+    /// Index of the last entry, or of the truncation when there is none.
+    pub fn last_index(&self) -> u64 {
+        self.entries.last().map_or(self.truncated_to.0, |entry| entry.index)
+    }
+
+    /// What a batch means: the model that every [`LogStore`] is held to. Entries that would leave a hole, or lie behind
+    /// the truncation, are refused.
+    pub fn carry_out(&mut self, batch: &LogBatch) -> Result<(), StoreError> {
+        assert_eq!(self.group, batch.group, "a batch is carried out on its own group's log");
+        if let Some(hard_state) = batch.hard_state {
+            self.hard_state = hard_state;
+        }
+        if let Some((index, term)) = batch.truncate_to
+            && index > self.truncated_to.0
+        {
+            let dropped = (index - self.truncated_to.0) as usize;
+            match self.entries.get(dropped - 1) {
+                Some(entry) if entry.term == term => drop(self.entries.drain(..dropped)),
+                _ => self.entries.clear(),
+            }
+            self.truncated_to = (index, term);
+        }
+        check_entries(batch, self.truncated_to.0, self.last_index())?;
+        if let Some(first) = batch.entries.first() {
+            self.entries.truncate((first.index - self.truncated_to.0 - 1) as usize);
+            self.entries.extend_from_slice(&batch.entries);
+        }
+        Ok(())
+    }
+}
+
+/// Refuses entries that would leave a hole in a log that holds `truncated_to + 1 ..= last_index`.
+pub fn check_entries(batch: &LogBatch, truncated_to: u64, last_index: u64) -> Result<(), StoreError> {
+    let Some(first) = batch.entries.first() else { return Ok(()) };
+    let fits = first.index > truncated_to && first.index <= last_index + 1;
+    let whole = batch.entries.windows(2).all(|pair| pair[0].index + 1 == pair[1].index);
+    if fits && whole {
+        return Ok(());
+    }
+    let what = format!(
+        "entries {}..={} don't continue group {}'s log, which holds {}..={last_index}",
+        first.index,
+        batch.entries.last().map_or(first.index, |entry| entry.index),
+        batch.group,
+        truncated_to + 1
+    );
+    Err(StoreError::Corrupt { what })
 }
 
 /// A durable store for the Raft logs of all groups of a node.

@@ -15,10 +15,16 @@
 //! `rockpool-rocks`, and `mirror`, which runs two and compares every answer.
 
 mod batch;
+mod fault;
 mod log;
+mod memory;
+mod mirror;
 
 pub use batch::{WriteBatch, WriteOp};
-pub use log::{EntryKind, HardState, LogBatch, LogEntry, LogImage, LogStore};
+pub use fault::Fault;
+pub use log::{EntryKind, HardState, LogBatch, LogEntry, LogImage, LogStore, check_entries};
+pub use memory::{MemoryLog, MemoryState, PendingFlush, PendingSync};
+pub use mirror::Mirror;
 
 use std::sync::Arc;
 
