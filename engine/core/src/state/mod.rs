@@ -1,0 +1,5 @@
+//! The state that the log's commands build.
+
+mod task;
+
+pub use task::{ApplyDone, ApplyTask};
