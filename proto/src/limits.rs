@@ -14,6 +14,16 @@ pub const PASSWORD_CHARS_MIN: usize = 8;
 pub const DEVICES_PER_ACCOUNT_MAX: usize = 32;
 /// Pools that an account may belong to.
 pub const POOLS_PER_ACCOUNT_MAX: usize = 256;
+/// Devices that may be present in one pool at once.
+pub const POOL_PRESENT_DEVICES_MAX: usize = 1_000;
+/// Accounts that may belong to one pool.
+pub const POOL_MEMBERS_MAX: usize = 1_000;
+/// Invites of one pool that are neither used up nor expired.
+pub const POOL_OPEN_INVITES_MAX: usize = 256;
+/// Times that one invite may be used.
+pub const INVITE_USES_MAX: u32 = 1_000;
+/// Seconds that an invite may live.
+pub const INVITE_TTL_SECONDS_MAX: u64 = 30 * 24 * 60 * 60;
 /// Bytes in the payload of one relayed signal.
 pub const SIGNAL_BYTES_MAX: usize = 64 * 1024;
 /// Bytes in a gRPC message from a client.
