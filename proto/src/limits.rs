@@ -59,3 +59,16 @@ pub const TRANSACTION_WRITES_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const NODE_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes in one SQL statement.
 pub const SQL_STATEMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Bytes in one message from a PostgreSQL client: a statement, or its parameters.
+pub const PG_MESSAGE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Bytes in a message of a PostgreSQL client that has not logged in.
+pub const PG_STARTUP_BYTES_MAX: usize = 10_000;
+/// Bytes of rows that one suspended portal keeps for its client.
+pub const PG_PORTAL_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Prepared statements, and portals, of one SQL session.
+pub const PG_PREPARED_MAX: usize = 4_096;
+/// Bytes of messages that a frame between nodes gathers; a single larger message travels alone.
+pub const NODE_FRAME_GATHER_BYTES_MAX: usize = 1024 * 1024;
+/// Messages in a frame between nodes.
+pub const NODE_FRAME_MESSAGES_MAX: usize = 1024;
