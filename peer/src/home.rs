@@ -101,7 +101,11 @@ impl Home {
             Some(path) => path.to_path_buf(),
             None => default_root()?,
         };
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&root).map_err(|error| refuse(&root, "make", error))?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&root)
+            .map_err(|error| refuse(&root, "make", error))?;
         let root = root.canonicalize().map_err(|error| refuse(&root, "open", error))?;
         Ok(Home { root })
     }
@@ -198,7 +202,10 @@ impl Home {
     /// The login session, or the sentence that says how to get one.
     pub fn must_session(&self) -> Result<LoginSession, ApiError> {
         self.session()?.ok_or_else(|| {
-            ApiError::new(ErrorCode::Denied, "nobody is logged in here. Run: rockpool login NAME   (or: rockpool signup NAME)")
+            ApiError::new(
+                ErrorCode::Denied,
+                "nobody is logged in here. Run: rockpool login NAME   (or: rockpool signup NAME)",
+            )
         })
     }
 

@@ -39,11 +39,18 @@ impl FromStr for ServerAddress {
 
     fn from_str(text: &str) -> Result<Self, ApiError> {
         let invalid = |what: &str| {
-            ApiError::new(ErrorCode::Invalid, format!("{what}. An address looks like rockpool://HOST:7400/#FINGERPRINT"))
+            ApiError::new(
+                ErrorCode::Invalid,
+                format!("{what}. An address looks like rockpool://HOST:7400/#FINGERPRINT"),
+            )
         };
-        let rest = text.trim().strip_prefix("rockpool://").ok_or_else(|| invalid("the address does not begin with rockpool://"))?;
-        let (address, fingerprint) =
-            rest.split_once('#').ok_or_else(|| invalid("the address has no #FINGERPRINT, without which nobody could tell the cluster from an impostor"))?;
+        let rest = text
+            .trim()
+            .strip_prefix("rockpool://")
+            .ok_or_else(|| invalid("the address does not begin with rockpool://"))?;
+        let (address, fingerprint) = rest.split_once('#').ok_or_else(|| {
+            invalid("the address has no #FINGERPRINT, without which nobody could tell the cluster from an impostor")
+        })?;
         let address = address.trim_end_matches('/');
         if address.is_empty() || address.contains(['/', '@', ' ']) {
             return Err(invalid("the address has no host"));
@@ -100,8 +107,9 @@ pub async fn fetch_authority(server: &ServerAddress) -> Result<String, ApiError>
             }
         })
     };
-    let mut stream =
-        tokio::time::timeout(CONNECT_DEADLINE, handshake).await.map_err(|_| unreachable("no answer in time".into()))??;
+    let mut stream = tokio::time::timeout(CONNECT_DEADLINE, handshake)
+        .await
+        .map_err(|_| unreachable("no answer in time".into()))??;
     let _ = tokio::io::AsyncWriteExt::shutdown(&mut stream).await;
     let der = verifier.authority.get().expect("the handshake succeeds only after the authority was found");
     Ok(pem(der))
@@ -147,7 +155,8 @@ impl ServerCertVerifier for PinnedAuthority {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let pinned = intermediates.iter().find(|certificate| hex::encode(Sha256::digest(certificate)) == self.fingerprint);
+        let pinned =
+            intermediates.iter().find(|certificate| hex::encode(Sha256::digest(certificate)) == self.fingerprint);
         let Some(authority) = pinned else {
             let _ = self.mismatch.set(());
             return Err(Error::InvalidCertificate(CertificateError::UnknownIssuer));

@@ -135,7 +135,12 @@ impl Cluster {
     }
 
     /// Logs this device in, adding it to the account when it is new.
-    pub async fn login(&self, login_name: &str, password: &str, device: &DeviceIdentity) -> Result<LoginSession, ApiError> {
+    pub async fn login(
+        &self,
+        login_name: &str,
+        password: &str,
+        device: &DeviceIdentity,
+    ) -> Result<LoginSession, ApiError> {
         let challenge = self.challenge().await?;
         let device = Some(device.claim(challenge));
         let request = meta::LoginRequest { login_name: login_name.into(), password: password.into(), device };
@@ -309,7 +314,10 @@ impl Cluster {
 
     fn keep_login(&self, reply: meta::LoginReply) -> Result<LoginSession, ApiError> {
         let (Some(account), Some(device), Some(tokens)) = (reply.account, reply.device, reply.tokens) else {
-            return Err(ApiError::new(ErrorCode::Internal, "the cluster's answer lacks the account, the device or the tokens"));
+            return Err(ApiError::new(
+                ErrorCode::Internal,
+                "the cluster's answer lacks the account, the device or the tokens",
+            ));
         };
         let session = LoginSession {
             account_id: hex::encode(&account.account_id),
@@ -448,7 +456,8 @@ impl Cluster {
     /// An access token that is good for a while. `refused` is one that a node did not take.
     async fn access_token(&self, refused: Option<&str>) -> Result<String, ApiError> {
         let usable = |session: &LoginSession| {
-            Some(session.access_token.as_str()) != refused && session.access_expires_at_us - now_us() > REFRESH_BEFORE_US
+            Some(session.access_token.as_str()) != refused
+                && session.access_expires_at_us - now_us() > REFRESH_BEFORE_US
         };
         let session = self.shared.home.must_session()?;
         // A device whose clock is wrong may think each token outlived, or none. The cluster decides by its own clock, so
@@ -476,7 +485,11 @@ impl Cluster {
             Err(status) if status.code() == Code::Unauthenticated => {
                 return Err(ApiError::new(
                     ErrorCode::Denied,
-                    format!("the login session has ended ({}). Run: rockpool login {}", status.message(), session.login_name),
+                    format!(
+                        "the login session has ended ({}). Run: rockpool login {}",
+                        status.message(),
+                        session.login_name
+                    ),
                 ));
             }
             Err(status) => return Err(explain(status)),

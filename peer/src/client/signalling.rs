@@ -10,8 +10,8 @@
 
 use crate::api::{ApiError, ErrorCode};
 use crate::client::Cluster;
-use rockpool_proto::{DeviceId, PoolId};
 use rockpool_proto::meta::v1::{self as meta, ended::Reason, from_cluster, to_cluster};
+use rockpool_proto::{DeviceId, PoolId};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;

@@ -1,0 +1,186 @@
+//! The command line: what can be typed, and which part answers.
+//!
+//! ```text
+//!   account   signup login logout whoami, device ls|rename|revoke, server add|show       cluster
+//!   pools     pool create|ls|invite|join|leave                                           cluster
+//!   open      open: presence, interactive chat, detaching                                daemon
+//!   talk      status say retract history offers send withdraw get cancel close           local socket
+//! ```
+//!
+//! Every command prints for people, or with `--json` one JSON value (several lines where things go on for a while).
+//! Exit statuses: [`crate::api::ErrorCode::exit_code`]. Secrets come from a prompt, standard input or a file.
+
+mod account;
+mod local;
+mod open;
+mod pools;
+mod print;
+mod secret;
+mod talk;
+
+use crate::api::{ApiError, ErrorCode};
+use crate::home::Home;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Talk and share files with your pools, device to device.
+#[derive(Parser, Debug)]
+#[command(name = "rockpool", version, about, max_term_width = 100, after_help = AFTER_HELP)]
+pub struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+First steps:
+  rockpool server add rockpool://HOST:7400/#FINGERPRINT   the operator gives you this address
+  rockpool signup ann                                     asks for a password
+  rockpool pool create reef                               or: rockpool pool join rockpool-invite:...
+  rockpool open reef                                      chat; /help inside shows more
+In another terminal while a pool is open:
+  rockpool send ./photos        rockpool offers        rockpool get 3f9a --to ~/Downloads
+
+Exit status: 0 done, 1 a fault of this program, 2 wrong use, 3 not found, 4 not allowed, 5 out of reach,
+6 disk, 7 damaged data, 8 a limit, 130 interrupted.";
+
+/// Options of every command.
+#[derive(Args, Debug, Clone)]
+pub struct Common {
+    /// Folder with this device's keys, session and history [default: $ROCKPOOL_HOME or ~/.rockpool]
+    #[arg(long, global = true, value_name = "DIR")]
+    home: Option<PathBuf>,
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    json: bool,
+    /// Say more on standard error; twice for even more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Make an account; this becomes its first device
+    Signup(account::SignupArgs),
+    /// Log in on this device, adding it to the account when it is new
+    Login(account::LoginArgs),
+    /// End the login session; keys and history stay
+    Logout,
+    /// Who is logged in here
+    Whoami,
+    /// The devices of your account
+    #[command(subcommand)]
+    Device(account::DeviceCommand),
+    /// The cluster that this device talks to
+    #[command(subcommand)]
+    Server(account::ServerCommand),
+    /// Your pools
+    #[command(subcommand)]
+    Pool(pools::PoolCommand),
+    /// Be present in a pool: chat here, serve the other commands, share files. Leaves the pool that was open
+    Open(open::OpenArgs),
+    /// How the open pool stands
+    Status,
+    /// Write a message into the open pool
+    Say(talk::SayArgs),
+    /// Take back one of your messages
+    Retract(talk::RetractArgs),
+    /// The messages of the open pool
+    History(talk::HistoryArgs),
+    /// What is on offer in the open pool
+    Offers,
+    /// Offer files or folders to the open pool
+    Send(talk::SendArgs),
+    /// Take back one of your offers
+    Withdraw(talk::OfferArgs),
+    /// Download an offer; run it again to resume
+    Get(talk::GetArgs),
+    /// Stop a download and keep what has arrived
+    Cancel(talk::OfferArgs),
+    /// Leave the open pool's presence and end its process
+    Close,
+}
+
+/// Reads the command line, carries it out, and decides the exit status.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_logging(cli.common.verbose);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("rockpool: the system gives no threads: {error}");
+            return ExitCode::from(ErrorCode::Internal.exit_code());
+        }
+    };
+    let json = cli.common.json;
+    let outcome = runtime.block_on(run(cli));
+    // A prompt may still be waiting in a thread for a line that will never come.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if json {
+                println!("{}", serde_json::json!({ "error": error }));
+            } else {
+                eprintln!("rockpool: {}", print::clean_lines(&error.message));
+            }
+            ExitCode::from(error.code.exit_code())
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<(), ApiError> {
+    let home = Home::open(cli.common.home.as_deref())?;
+    let context = Context { home, json: cli.common.json };
+    match cli.command {
+        Command::Signup(args) => account::signup(&context, args).await,
+        Command::Login(args) => account::login(&context, args).await,
+        Command::Logout => account::logout(&context).await,
+        Command::Whoami => account::whoami(&context).await,
+        Command::Device(command) => account::device(&context, command).await,
+        Command::Server(command) => account::server(&context, command).await,
+        Command::Pool(command) => pools::run(&context, command).await,
+        Command::Open(args) => open::run(&context, args).await,
+        Command::Status => talk::status(&context).await,
+        Command::Say(args) => talk::say(&context, args).await,
+        Command::Retract(args) => talk::retract(&context, args).await,
+        Command::History(args) => talk::history(&context, args).await,
+        Command::Offers => talk::offers(&context).await,
+        Command::Send(args) => talk::send(&context, args).await,
+        Command::Withdraw(args) => talk::withdraw(&context, args).await,
+        Command::Get(args) => talk::get(&context, args).await,
+        Command::Cancel(args) => talk::cancel(&context, args).await,
+        Command::Close => talk::close(&context).await,
+    }
+}
+
+/// What every command works with.
+struct Context {
+    home: Home,
+    json: bool,
+}
+
+impl Context {
+    /// Prints a value as JSON, or calls `text` to print it for people.
+    fn print<T: serde::Serialize>(&self, value: &T, text: impl FnOnce(&T)) {
+        if self.json {
+            let line = serde_json::to_string(value).expect("what is printed has string keys only");
+            println!("{line}");
+        } else {
+            text(value);
+        }
+    }
+}
+
+fn start_logging(verbose: u8) {
+    let level = match verbose {
+        0 => "error",
+        1 => "rockpool_peer=info,rockpool_peer_core=info,warn",
+        _ => "rockpool_peer=debug,rockpool_peer_core=debug,info",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("ROCKPOOL_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
