@@ -77,7 +77,10 @@ type Signals = (mpsc::Sender<Signal>, mpsc::Receiver<Signal>);
 #[tokio::main]
 async fn main() -> Result<()> {
     let options = <Options as clap::Parser>::parse();
-    tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
     if options.receive {
         return receive(&options, lines(tokio::io::stdin(), tokio::io::stdout())).await;
     }

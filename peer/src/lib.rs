@@ -11,5 +11,7 @@
 
 pub mod api;
 pub mod client;
+pub mod files;
 pub mod home;
 pub mod link;
+pub mod store;

@@ -37,8 +37,7 @@ pub(super) struct Handler {
 impl Pump {
     pub(super) fn new(events: mpsc::Sender<LinkEvent>, closed: watch::Receiver<bool>) -> Self {
         let events = Mutex::new(Some(events));
-        let shared =
-            Shared { events, connection: Mutex::new(None), closed, reading: Mutex::new(false) };
+        let shared = Shared { events, connection: Mutex::new(None), closed, reading: Mutex::new(false) };
         Self { shared: Arc::new(shared) }
     }
 
