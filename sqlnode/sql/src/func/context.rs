@@ -1,6 +1,7 @@
 //! What an evaluation may know of the world: all of it handed in, so that the same inputs give the same answer.
 
 use crate::error::Result;
+use crate::types::TextContext;
 
 /// Names and definitions that some functions ask of the catalog. Everything has an answer for "not there".
 pub trait CatalogLookup {
@@ -98,4 +99,11 @@ pub struct EvalContext<'a> {
     pub catalog: &'a dyn CatalogLookup,
     /// Randomness.
     pub random: &'a dyn Random,
+}
+
+impl<'a> EvalContext<'a> {
+    /// The part that reading and printing text depends on.
+    pub fn text(&self) -> TextContext<'a> {
+        TextContext { time_zone: self.time_zone, now: self.transaction_time, catalog: self.catalog }
+    }
 }

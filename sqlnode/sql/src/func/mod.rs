@@ -9,6 +9,8 @@
 //! calls [`Resolved::call`] per row, or [`Resolved::accumulator`], or [`Resolved::rows`], by kind.
 
 mod context;
+#[cfg(test)]
+pub(crate) mod testing;
 mod registry;
 
 pub use context::{CatalogLookup, EvalContext, NoCatalog, Random, Settings};

@@ -187,6 +187,48 @@ impl Type {
         Some(if row.oid == oid { element } else { Type::array_of(element) })
     }
 
+    /// The type of this name as people write it: `int`, `pg_catalog.int4`, `varchar(20)`, `text[]`.
+    pub fn by_name(name: &str) -> Option<Type> {
+        let lower = name.trim().to_ascii_lowercase();
+        let lower = lower.strip_prefix("pg_catalog.").unwrap_or(&lower);
+        if let Some(element) = lower.strip_suffix("[]") {
+            return Some(Type::array_of(Type::by_name(element)?));
+        }
+        if name.trim() == "\"char\"" {
+            return Some(Type::CharByte);
+        }
+        let (word, modifiers) = match lower.split_once('(') {
+            Some((word, rest)) => (word.trim(), rest.strip_suffix(')')?.split(',').map(str::trim).collect()),
+            None => (lower, Vec::new()),
+        };
+        let base = match word {
+            "int" => Type::Int4,
+            "decimal" | "dec" => Type::Numeric(None),
+            "float" => Type::Float8,
+            "char" => Type::Char(Some(1)),
+            "character" if modifiers.is_empty() => Type::Char(Some(1)),
+            _ => {
+                if let Some(element) = word.strip_prefix('_') {
+                    return Some(Type::array_of(Type::by_name(element)?));
+                }
+                let row = TABLE.iter().find(|row| row.internal == word || row.display == word)?;
+                row.ty.clone()
+            }
+        };
+        let numbers: Vec<i32> = modifiers.iter().map(|text| text.parse().ok()).collect::<Option<_>>()?;
+        Some(match (base, &numbers[..]) {
+            (base, []) => base,
+            (Type::Numeric(_), [precision @ 1..=1000]) => Type::Numeric(Some((*precision as u16, 0))),
+            (Type::Numeric(_), [precision @ 1..=1000, scale @ -1000..=1000]) => {
+                Type::Numeric(Some((*precision as u16, *scale as i16)))
+            }
+            (Type::Varchar(_), [length @ 1..=10_485_760]) => Type::Varchar(Some(*length as u32)),
+            (Type::Char(_), [length @ 1..=10_485_760]) => Type::Char(Some(*length as u32)),
+            (base @ (Type::Timestamp | Type::Timestamptz | Type::Time | Type::Interval), [0..=6]) => base,
+            _ => return None,
+        })
+    }
+
     /// The oid of `pg_type`.
     pub fn oid(&self) -> u32 {
         match self {
@@ -298,5 +340,24 @@ impl fmt::Display for Type {
             Type::Array(element) => write!(f, "{element}[]"),
             other => f.write_str(other.row().display),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_are_found_by_oid_and_name() {
+        for ty in Type::all() {
+            assert_eq!(Type::from_oid(ty.oid(), ty.typmod()).as_ref(), Some(&ty), "{ty}");
+            let name = if ty == Type::CharByte { "\"char\"".to_string() } else { ty.internal_name() };
+            assert_eq!(Type::by_name(&name).map(|ty| ty.base()), Some(ty.clone()), "{ty}");
+        }
+        let number = Type::Numeric(Some((10, 2)));
+        assert_eq!(Type::from_oid(1700, number.typmod()), Some(number));
+        assert_eq!(Type::by_name("character varying(20)[]").unwrap().to_string(), "character varying(20)[]");
+        assert_eq!(Type::from_oid(1007, -1), Some(Type::array_of(Type::Int4)));
+        assert_eq!(Type::by_name("nothing"), None);
     }
 }
