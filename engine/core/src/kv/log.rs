@@ -128,7 +128,7 @@ pub fn check_entries(batch: &LogBatch, truncated_to: u64, last_index: u64) -> Re
         return Ok(());
     }
     let what = format!(
-        "entries {}..={} don't continue group {}'s log, which holds {}..={last_index}",
+        "entries {}..={} don't continue the log of {}, which holds {}..={last_index}",
         first.index,
         batch.entries.last().map_or(first.index, |entry| entry.index),
         batch.group,

@@ -334,6 +334,9 @@ impl MemoryLog {
 
 impl LogDisk {
     fn carry_out(&mut self, batch: &LogBatch) -> Result<(), StoreError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
         self.durable.entry(batch.group).or_insert_with(|| LogImage::new(batch.group)).carry_out(batch)
     }
 }
