@@ -1,0 +1,447 @@
+//! The embeddable engine.
+
+use crate::clock;
+use crate::error::EngineError;
+use crate::failure::{Failure, describe};
+use crate::folder::{Folder, size_bytes};
+use crate::inbox::{Inbox, Refused};
+use crate::machine::{Machine, StatusBoard};
+use crate::options::EngineOptions;
+use crate::status::{EngineStatus, WriteStats};
+use crate::transport::{Transport, TransportService};
+use crate::workers;
+use parking_lot::Mutex;
+use rockpool_engine::kv::{LogStore, StateStore};
+use rockpool_engine::{
+    Config, GroupId, Input, MembershipChange, Node, NodeId, Reply, RequestId, RetryReason, Timestamp, Transaction,
+    TxnId,
+};
+use rockpool_proto::engine::v1::transport_server::TransportServer;
+use rockpool_rocks::{RocksLog, RocksState};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::{Notify, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+/// How long a shutdown waits for another node to take the leadership, and then for open requests.
+const HAND_OVER_DEADLINE: Duration = Duration::from_secs(3);
+const DRAIN_DEADLINE: Duration = Duration::from_secs(3);
+/// How often old versions are collected and the folder is measured.
+const HOUSEKEEPING_PERIOD: Duration = Duration::from_secs(30);
+
+/// A node's engine. Clones are handles on the same one.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    group: GroupId,
+    store: Mutex<Option<Arc<dyn StateStore>>>,
+    inbox: Arc<Inbox>,
+    failure: Arc<Failure>,
+    transport: Arc<Transport>,
+    status: watch::Receiver<Arc<EngineStatus>>,
+    next_request: AtomicU64,
+    /// Requests that have not been answered.
+    open_requests: AtomicUsize,
+    request_ended: Notify,
+    shutting_down: AtomicBool,
+    stop: CancellationToken,
+    /// Joined by the first shutdown.
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    folder: Mutex<Option<Folder>>,
+}
+
+impl Engine {
+    /// Opens the engine. Returns when the stores are open and the machine runs; whether there is a leader shows in the
+    /// status.
+    pub async fn open(options: EngineOptions) -> Result<Engine, EngineError> {
+        let data_dir = options.data_dir.clone();
+        let inbox = Arc::new(Inbox::new(options.requests_max));
+        let transport = Transport::new(options.node, options.transport.clone(), inbox.clone());
+        let keep_versions = options.keep_versions;
+        let opening = tokio::task::spawn_blocking(move || open_stores(options, inbox, transport));
+        let (engine, disk_bytes, stores) = opening.await.map_err(|error| EngineError::Open {
+            folder: data_dir,
+            why: format!("opening it failed halfway: {error}"),
+        })??;
+        let keeper = Arc::downgrade(&engine.shared);
+        let stop = engine.shared.stop.clone();
+        tokio::spawn(async move {
+            let mut period = tokio::time::interval(HOUSEKEEPING_PERIOD);
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = period.tick() => {}
+                }
+                let Some(shared) = keeper.upgrade() else { return };
+                Engine { shared }.keep_house(keep_versions, &disk_bytes, &stores).await;
+            }
+        });
+        Ok(engine)
+    }
+
+    /// Begins a transaction that sees everything committed before the call, on whichever node.
+    pub async fn begin(&self) -> Result<Transaction, EngineError> {
+        let group = self.shared.group;
+        match self.request(|request| Input::Begin { request, group }).await? {
+            Reply::Begun { read_timestamp } => {
+                // Taken after the reply, as the machine asks.
+                let store = self.shared.store.lock().clone().ok_or(EngineError::ShuttingDown)?;
+                let view = store.view().map_err(|error| self.store_failed(&error))?;
+                Transaction::new(view, group, read_timestamp).map_err(EngineError::Transaction)
+            }
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Commits a transaction. Returns its timestamp, or nothing for one that wrote nothing: it saw a consistent picture,
+    /// and that is all.
+    pub async fn commit(&self, transaction: Transaction) -> Result<Option<Timestamp>, EngineError> {
+        if transaction.is_read_only() {
+            return Ok(None);
+        }
+        let txn = TxnId(random_bytes()?);
+        let commit = transaction.into_commit(txn);
+        let group = commit.group;
+        match self.request(|request| Input::Commit { request, commit }).await? {
+            Reply::Committed { timestamp } => Ok(Some(timestamp)),
+            Reply::Unknown => match self.request(|request| Input::QueryOutcome { request, group, txn }).await {
+                Ok(Reply::Committed { timestamp }) => Ok(Some(timestamp)),
+                Ok(Reply::Aborted) => Err(EngineError::Aborted),
+                // Whatever kept the question from being answered, it was the commit's outcome that was asked for.
+                Ok(_) | Err(_) => Err(EngineError::Unknown),
+            },
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Adds a node, which listens at `address`: it becomes a voter once it has caught up. Ask the leader's node.
+    pub async fn add_node(&self, node: NodeId, address: String) -> Result<(), EngineError> {
+        self.shared.transport.add_peer(node, address)?;
+        self.change_membership(MembershipChange::Add(node)).await
+    }
+
+    /// Removes a node, voter or learner. Ask the leader's node.
+    pub async fn remove_node(&self, node: NodeId) -> Result<(), EngineError> {
+        self.change_membership(MembershipChange::Remove(node)).await
+    }
+
+    async fn change_membership(&self, change: MembershipChange) -> Result<(), EngineError> {
+        let group = self.shared.group;
+        done(self.request(|request| Input::ChangeMembership { request, group, change }).await?)
+    }
+
+    /// Hands leadership over, to `to` or to whoever is most up to date. Returns when another node leads.
+    pub async fn transfer_leadership(&self, to: Option<NodeId>) -> Result<(), EngineError> {
+        let group = self.shared.group;
+        done(self.request(|request| Input::TransferLeadership { request, group, to }).await?)
+    }
+
+    /// How the engine is doing.
+    pub fn status(&self) -> Arc<EngineStatus> {
+        let status = self.shared.status.borrow().clone();
+        match self.shared.failure.text() {
+            // A machine that died could not say so itself.
+            Some(text) if status.failure.is_none() => {
+                Arc::new(EngineStatus { failure: Some(text), ..EngineStatus::clone(&status) })
+            }
+            _ => status,
+        }
+    }
+
+    /// The status as it changes; leaders, members and failures without delay.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<EngineStatus>> {
+        self.shared.status.clone()
+    }
+
+    /// Takes over where the nodes listen, "host:port". Its own entry is ignored.
+    pub fn set_peers(&self, addresses: &BTreeMap<NodeId, String>) -> Result<(), EngineError> {
+        self.shared.transport.set_peers(addresses)
+    }
+
+    /// The service that takes other nodes' messages, to be mounted on the node's gRPC listener. That listener asks for
+    /// client certificates; the service refuses callers without one.
+    pub fn grpc_service(&self) -> TransportServer<TransportService> {
+        TransportService::server(self.shared.transport.clone())
+    }
+
+    /// Stops in order: leadership first, then open requests, then the threads; the state is flushed and the folder let
+    /// go. Returns when all that is done; a second call waits for nothing.
+    pub async fn shutdown(&self) {
+        let shared = &self.shared;
+        if shared.shutting_down.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let status = self.status();
+        if status.failure.is_none()
+            && status.leads(shared.group)
+            && status.group(shared.group).is_some_and(|group| group.voters.len() > 1)
+        {
+            let hand_over = tokio::time::timeout(HAND_OVER_DEADLINE, self.transfer(None)).await;
+            tracing::info!(?hand_over, "leadership handed over");
+        }
+        let drained = async {
+            loop {
+                let ended = shared.request_ended.notified();
+                tokio::pin!(ended);
+                ended.as_mut().enable();
+                if shared.open_requests.load(Ordering::SeqCst) == 0 {
+                    return;
+                }
+                ended.await;
+            }
+        };
+        if tokio::time::timeout(DRAIN_DEADLINE, drained).await.is_err() {
+            tracing::warn!("requests were still open when the engine stopped");
+        }
+        shared.inbox.close();
+        shared.stop.cancel();
+        shared.transport.stop().await;
+        let threads = std::mem::take(&mut *shared.threads.lock());
+        let store = shared.store.lock().take();
+        let failed = self.shared.failure.text().is_some();
+        let stopping = tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                if thread.join().is_err() {
+                    tracing::error!("one of the engine's threads had panicked");
+                }
+            }
+            if let Some(store) = store
+                && !failed
+                && let Err(error) = store.flush()
+            {
+                tracing::error!(%error, "the last flush failed; the Raft log has what it would have written");
+            }
+        });
+        if stopping.await.is_err() {
+            tracing::error!("stopping the engine's threads failed");
+        }
+        shared.folder.lock().take();
+    }
+
+    async fn transfer(&self, to: Option<NodeId>) -> Result<Reply, EngineError> {
+        let group = self.shared.group;
+        self.ask(|request| Input::TransferLeadership { request, group, to }).await
+    }
+
+    /// Asks the machine and waits for its answer, unless the engine is being shut down.
+    async fn request(&self, input: impl FnOnce(RequestId) -> Input) -> Result<Reply, EngineError> {
+        if self.shared.shutting_down.load(Ordering::SeqCst) {
+            return Err(EngineError::ShuttingDown);
+        }
+        self.ask(input).await
+    }
+
+    async fn ask(&self, input: impl FnOnce(RequestId) -> Input) -> Result<Reply, EngineError> {
+        let shared = &self.shared;
+        let request = RequestId(shared.next_request.fetch_add(1, Ordering::Relaxed));
+        let (sender, receiver) = oneshot::channel();
+        let _open = OpenRequest::new(shared);
+        match shared.inbox.push_request(request, input(request), sender) {
+            Ok(()) => {}
+            Err(Refused::Full) => return Err(EngineError::Retry(RetryReason::Overloaded)),
+            Err(Refused::Closed) => return Err(shared.failure.error()),
+        }
+        // The machine answers every request by a deadline of its own, or stops.
+        receiver.await.map_err(|_| shared.failure.error())
+    }
+
+    fn store_failed(&self, error: &rockpool_engine::kv::StoreError) -> EngineError {
+        self.shared.failure.store("the state", error);
+        self.shared.failure.error()
+    }
+
+    /// Lets old versions go, if this node leads, and measures the folder.
+    async fn keep_house(&self, keep_versions: Duration, disk_bytes: &AtomicU64, stores: &[PathBuf]) {
+        let group = self.shared.group;
+        if self.status().leads(group) {
+            let keep_us = u64::try_from(keep_versions.as_micros()).unwrap_or(u64::MAX);
+            let safe_point = Timestamp::from_wall_us(clock::now().wall_us.saturating_sub(keep_us));
+            let collected = self.request(|request| Input::Collect { request, group, safe_point }).await;
+            tracing::debug!(?collected, "old versions");
+        }
+        let stores = stores.to_vec();
+        if let Ok(bytes) = tokio::task::spawn_blocking(move || size_bytes(&stores)).await {
+            disk_bytes.store(bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Counts a request while it is open.
+struct OpenRequest<'a>(&'a Shared);
+
+impl<'a> OpenRequest<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        shared.open_requests.fetch_add(1, Ordering::SeqCst);
+        OpenRequest(shared)
+    }
+}
+
+impl Drop for OpenRequest<'_> {
+    fn drop(&mut self) {
+        if self.0.open_requests.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.request_ended.notify_waiters();
+        }
+    }
+}
+
+/// The last handle is gone without a shutdown: everything ends as after a kill, and is found again at the next start.
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.inbox.close();
+        self.stop.cancel();
+        self.transport.cancel();
+    }
+}
+
+fn random_bytes<const N: usize>() -> Result<[u8; N], EngineError> {
+    let mut bytes = [0; N];
+    let why = |error| EngineError::Stopped(format!("the system gives no random numbers: {error}").into());
+    getrandom::fill(&mut bytes).map_err(why)?;
+    Ok(bytes)
+}
+
+fn done(reply: Reply) -> Result<(), EngineError> {
+    match reply {
+        Reply::Done => Ok(()),
+        other => Err(unexpected(other)),
+    }
+}
+
+/// A reply that is not the good one.
+fn unexpected(reply: Reply) -> EngineError {
+    match reply {
+        Reply::Conflict { key } => EngineError::Conflict { key },
+        Reply::Retry(reason) => EngineError::Retry(reason),
+        Reply::Aborted => EngineError::Aborted,
+        Reply::Refused(refusal) => EngineError::Refused(refusal),
+        // The good replies, where another was due: nobody knows what happened then.
+        Reply::Unknown | Reply::Begun { .. } | Reply::Committed { .. } | Reply::Done => EngineError::Unknown,
+    }
+}
+
+/// The blocking part of opening: folder, stores, machine, threads.
+fn open_stores(
+    options: EngineOptions,
+    inbox: Arc<Inbox>,
+    transport: Arc<Transport>,
+) -> Result<(Engine, Arc<AtomicU64>, Vec<PathBuf>), EngineError> {
+    let data_dir = options.data_dir.clone();
+    let folder = Folder::open(&data_dir)?;
+    let open =
+        |what: &str, error| EngineError::Open { folder: data_dir.clone(), why: describe(&data_dir, what, &error) };
+    let store: Arc<dyn StateStore> =
+        Arc::new(RocksState::open(&folder.state(), options.state).map_err(|error| open("the state", error))?);
+    let mut log = RocksLog::open(&folder.log()).map_err(|error| open("the Raft log", error))?;
+    let images = log.load().map_err(|error| open("the Raft log", error))?;
+    let failure = Arc::new(Failure::new(data_dir.clone(), inbox.clone()));
+    let config = options.config(u64::from_le_bytes(random_bytes()?));
+    let node = Node::open(config, store.clone(), images, clock::now())
+        .map_err(|error| EngineError::Open { folder: data_dir.clone(), why: error.to_string() })?;
+
+    let stores = vec![folder.state(), folder.log()];
+    let disk_bytes = Arc::new(AtomicU64::new(size_bytes(&stores)));
+    let log_writes = Arc::new(WriteStats::default());
+    let status = node.status();
+    let (sender, receiver) = watch::channel(Arc::new(EngineStatus {
+        node: status.node,
+        groups: status.groups,
+        peers: BTreeMap::new(),
+        disk_bytes: disk_bytes.load(Ordering::Relaxed),
+        log_writes: log_writes.counts(),
+        failure: None,
+    }));
+    let board = StatusBoard {
+        sender,
+        log_writes: log_writes.clone(),
+        disk_bytes: disk_bytes.clone(),
+        due: None,
+        urgent: false,
+    };
+
+    let (disk, persist_work) = mpsc::channel();
+    let (state, state_work) = mpsc::channel();
+    let (flushes, flush_work) = mpsc::channel();
+    let machine = Machine {
+        node,
+        inbox: inbox.clone(),
+        disk,
+        state,
+        transport: transport.clone(),
+        board,
+        failure: failure.clone(),
+        waiting: HashMap::new(),
+        unreachable: BTreeSet::new(),
+    };
+    let mut threads = Threads { folder: &data_dir, failure: failure.clone(), handles: Vec::new() };
+    threads.spawn("engine-machine", move || machine.run())?;
+    threads.spawn("engine-disk", {
+        let (inbox, failure) = (inbox.clone(), failure.clone());
+        move || workers::persist(Box::new(log), persist_work, inbox, failure, log_writes)
+    })?;
+    threads.spawn("engine-apply", {
+        let (store, inbox, failure) = (store.clone(), inbox.clone(), failure.clone());
+        move || workers::apply(store, state_work, flushes, inbox, failure)
+    })?;
+    threads.spawn("engine-flush", {
+        let (store, inbox, failure) = (store.clone(), inbox.clone(), failure.clone());
+        move || workers::flush(store, flush_work, inbox, failure)
+    })?;
+    let shared = Arc::new(Shared {
+        group: Config::FIRST_GROUP,
+        store: Mutex::new(Some(store)),
+        inbox,
+        failure,
+        transport,
+        status: receiver,
+        next_request: AtomicU64::new(1),
+        open_requests: AtomicUsize::new(0),
+        request_ended: Notify::new(),
+        shutting_down: AtomicBool::new(false),
+        stop: CancellationToken::new(),
+        threads: Mutex::new(threads.handles),
+        folder: Mutex::new(Some(folder)),
+    });
+    Ok((Engine { shared }, disk_bytes, stores))
+}
+
+struct Threads<'a> {
+    folder: &'a Path,
+    failure: Arc<Failure>,
+    handles: Vec<JoinHandle<()>>,
+}
+
+impl Threads<'_> {
+    fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), EngineError> {
+        let guard = PanicGuard { failure: self.failure.clone(), thread: name.to_owned() };
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let _guard = guard;
+            run();
+        });
+        self.handles.push(thread.map_err(|error| EngineError::Open {
+            folder: self.folder.to_owned(),
+            why: format!("the system gives no thread: {error}"),
+        })?);
+        Ok(())
+    }
+}
+
+/// Stops the engine when one of its threads panics: a fault of ours, after which nothing else can be trusted to go on.
+struct PanicGuard {
+    failure: Arc<Failure>,
+    thread: String,
+}
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.failure.fault(&self.thread);
+        }
+    }
+}
