@@ -2,26 +2,23 @@
 
 use crate::clock;
 use crate::error::EngineError;
-use crate::failure::{Failure, describe};
+use crate::failure::Failure;
 use crate::folder::{Folder, size_bytes};
 use crate::inbox::{Inbox, Refused};
-use crate::machine::{Machine, StatusBoard};
+use crate::open::{self, Stores};
 use crate::options::EngineOptions;
-use crate::status::{EngineStatus, WriteStats};
+use crate::status::EngineStatus;
 use crate::transport::{Transport, TransportService};
-use crate::workers;
 use parking_lot::Mutex;
-use rockpool_engine::kv::{LogStore, StateStore};
+use rockpool_engine::kv::{StateStore, StoreError};
 use rockpool_engine::{
-    Config, GroupId, Input, MembershipChange, Node, NodeId, Reply, RequestId, RetryReason, Timestamp, Transaction,
-    TxnId,
+    Config, GroupId, Input, MembershipChange, NodeId, Reply, RequestId, RetryReason, Timestamp, Transaction, TxnId,
 };
 use rockpool_proto::engine::v1::transport_server::TransportServer;
-use rockpool_rocks::{RocksLog, RocksState};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot, watch};
@@ -54,24 +51,59 @@ struct Shared {
     stop: CancellationToken,
     /// Joined by the first shutdown.
     threads: Mutex<Vec<JoinHandle<()>>>,
-    folder: Mutex<Option<Folder>>,
+    folder: Mutex<Option<Arc<Folder>>>,
 }
 
 impl Engine {
     /// Opens the engine. Returns when the stores are open and the machine runs; whether there is a leader shows in the
     /// status.
     pub async fn open(options: EngineOptions) -> Result<Engine, EngineError> {
-        let data_dir = options.data_dir.clone();
+        Engine::open_on(options, open::stores).await
+    }
+
+    /// Opens the engine on stores of the caller's choice.
+    pub(crate) async fn open_on(
+        options: EngineOptions,
+        stores: impl FnOnce(&Folder, &EngineOptions) -> Result<Stores, EngineError> + Send + 'static,
+    ) -> Result<Engine, EngineError> {
+        let (data_dir, keep_versions) = (options.data_dir.clone(), options.keep_versions);
         let inbox = Arc::new(Inbox::new(options.requests_max));
         let transport = Transport::new(options.node, options.transport.clone(), inbox.clone());
-        let keep_versions = options.keep_versions;
-        let opening = tokio::task::spawn_blocking(move || open_stores(options, inbox, transport));
-        let (engine, disk_bytes, stores) = opening.await.map_err(|error| EngineError::Open {
+        let opening = tokio::task::spawn_blocking({
+            let (inbox, transport) = (inbox.clone(), transport.clone());
+            move || {
+                let folder = Arc::new(Folder::open(&options.data_dir)?);
+                let stores = stores(&folder, &options)?;
+                let running = open::start(&options, &folder, stores, &inbox, &transport);
+                if running.is_err() {
+                    // Ends what was started.
+                    inbox.close();
+                }
+                Ok((running?, folder))
+            }
+        });
+        let (running, folder) = opening.await.map_err(|error| EngineError::Open {
             folder: data_dir,
             why: format!("opening it failed halfway: {error}"),
         })??;
-        let keeper = Arc::downgrade(&engine.shared);
-        let stop = engine.shared.stop.clone();
+        let stop = CancellationToken::new();
+        let shared = Arc::new(Shared {
+            group: Config::FIRST_GROUP,
+            store: Mutex::new(Some(running.state)),
+            inbox,
+            failure: running.failure,
+            transport,
+            status: running.status,
+            next_request: AtomicU64::new(1),
+            open_requests: AtomicUsize::new(0),
+            request_ended: Notify::new(),
+            shutting_down: AtomicBool::new(false),
+            stop: stop.clone(),
+            threads: Mutex::new(running.threads),
+            folder: Mutex::new(Some(folder.clone())),
+        });
+        let weak = Arc::downgrade(&shared);
+        let (disk_bytes, stores) = (running.disk_bytes, folder.stores());
         tokio::spawn(async move {
             let mut period = tokio::time::interval(HOUSEKEEPING_PERIOD);
             loop {
@@ -79,11 +111,11 @@ impl Engine {
                     () = stop.cancelled() => return,
                     _ = period.tick() => {}
                 }
-                let Some(shared) = keeper.upgrade() else { return };
+                let Some(shared) = weak.upgrade() else { return };
                 Engine { shared }.keep_house(keep_versions, &disk_bytes, &stores).await;
             }
         });
-        Ok(engine)
+        Ok(Engine { shared })
     }
 
     /// Begins a transaction that sees everything committed before the call, on whichever node.
@@ -106,7 +138,7 @@ impl Engine {
         if transaction.is_read_only() {
             return Ok(None);
         }
-        let txn = TxnId(random_bytes()?);
+        let txn = TxnId(crate::random_bytes()?);
         let commit = transaction.into_commit(txn);
         let group = commit.group;
         match self.request(|request| Input::Commit { request, commit }).await? {
@@ -252,7 +284,7 @@ impl Engine {
         receiver.await.map_err(|_| shared.failure.error())
     }
 
-    fn store_failed(&self, error: &rockpool_engine::kv::StoreError) -> EngineError {
+    fn store_failed(&self, error: &StoreError) -> EngineError {
         self.shared.failure.store("the state", error);
         self.shared.failure.error()
     }
@@ -300,13 +332,6 @@ impl Drop for Shared {
     }
 }
 
-fn random_bytes<const N: usize>() -> Result<[u8; N], EngineError> {
-    let mut bytes = [0; N];
-    let why = |error| EngineError::Stopped(format!("the system gives no random numbers: {error}").into());
-    getrandom::fill(&mut bytes).map_err(why)?;
-    Ok(bytes)
-}
-
 fn done(reply: Reply) -> Result<(), EngineError> {
     match reply {
         Reply::Done => Ok(()),
@@ -323,125 +348,5 @@ fn unexpected(reply: Reply) -> EngineError {
         Reply::Refused(refusal) => EngineError::Refused(refusal),
         // The good replies, where another was due: nobody knows what happened then.
         Reply::Unknown | Reply::Begun { .. } | Reply::Committed { .. } | Reply::Done => EngineError::Unknown,
-    }
-}
-
-/// The blocking part of opening: folder, stores, machine, threads.
-fn open_stores(
-    options: EngineOptions,
-    inbox: Arc<Inbox>,
-    transport: Arc<Transport>,
-) -> Result<(Engine, Arc<AtomicU64>, Vec<PathBuf>), EngineError> {
-    let data_dir = options.data_dir.clone();
-    let folder = Folder::open(&data_dir)?;
-    let open =
-        |what: &str, error| EngineError::Open { folder: data_dir.clone(), why: describe(&data_dir, what, &error) };
-    let store: Arc<dyn StateStore> =
-        Arc::new(RocksState::open(&folder.state(), options.state).map_err(|error| open("the state", error))?);
-    let mut log = RocksLog::open(&folder.log()).map_err(|error| open("the Raft log", error))?;
-    let images = log.load().map_err(|error| open("the Raft log", error))?;
-    let failure = Arc::new(Failure::new(data_dir.clone(), inbox.clone()));
-    let config = options.config(u64::from_le_bytes(random_bytes()?));
-    let node = Node::open(config, store.clone(), images, clock::now())
-        .map_err(|error| EngineError::Open { folder: data_dir.clone(), why: error.to_string() })?;
-
-    let stores = vec![folder.state(), folder.log()];
-    let disk_bytes = Arc::new(AtomicU64::new(size_bytes(&stores)));
-    let log_writes = Arc::new(WriteStats::default());
-    let status = node.status();
-    let (sender, receiver) = watch::channel(Arc::new(EngineStatus {
-        node: status.node,
-        groups: status.groups,
-        peers: BTreeMap::new(),
-        disk_bytes: disk_bytes.load(Ordering::Relaxed),
-        log_writes: log_writes.counts(),
-        failure: None,
-    }));
-    let board = StatusBoard {
-        sender,
-        log_writes: log_writes.clone(),
-        disk_bytes: disk_bytes.clone(),
-        due: None,
-        urgent: false,
-    };
-
-    let (disk, persist_work) = mpsc::channel();
-    let (state, state_work) = mpsc::channel();
-    let (flushes, flush_work) = mpsc::channel();
-    let machine = Machine {
-        node,
-        inbox: inbox.clone(),
-        disk,
-        state,
-        transport: transport.clone(),
-        board,
-        failure: failure.clone(),
-        waiting: HashMap::new(),
-        unreachable: BTreeSet::new(),
-    };
-    let mut threads = Threads { folder: &data_dir, failure: failure.clone(), handles: Vec::new() };
-    threads.spawn("engine-machine", move || machine.run())?;
-    threads.spawn("engine-disk", {
-        let (inbox, failure) = (inbox.clone(), failure.clone());
-        move || workers::persist(Box::new(log), persist_work, inbox, failure, log_writes)
-    })?;
-    threads.spawn("engine-apply", {
-        let (store, inbox, failure) = (store.clone(), inbox.clone(), failure.clone());
-        move || workers::apply(store, state_work, flushes, inbox, failure)
-    })?;
-    threads.spawn("engine-flush", {
-        let (store, inbox, failure) = (store.clone(), inbox.clone(), failure.clone());
-        move || workers::flush(store, flush_work, inbox, failure)
-    })?;
-    let shared = Arc::new(Shared {
-        group: Config::FIRST_GROUP,
-        store: Mutex::new(Some(store)),
-        inbox,
-        failure,
-        transport,
-        status: receiver,
-        next_request: AtomicU64::new(1),
-        open_requests: AtomicUsize::new(0),
-        request_ended: Notify::new(),
-        shutting_down: AtomicBool::new(false),
-        stop: CancellationToken::new(),
-        threads: Mutex::new(threads.handles),
-        folder: Mutex::new(Some(folder)),
-    });
-    Ok((Engine { shared }, disk_bytes, stores))
-}
-
-struct Threads<'a> {
-    folder: &'a Path,
-    failure: Arc<Failure>,
-    handles: Vec<JoinHandle<()>>,
-}
-
-impl Threads<'_> {
-    fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), EngineError> {
-        let guard = PanicGuard { failure: self.failure.clone(), thread: name.to_owned() };
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-            let _guard = guard;
-            run();
-        });
-        self.handles.push(thread.map_err(|error| EngineError::Open {
-            folder: self.folder.to_owned(),
-            why: format!("the system gives no thread: {error}"),
-        })?);
-        Ok(())
-    }
-}
-
-/// Stops the engine when one of its threads panics: a fault of ours, after which nothing else can be trusted to go on.
-struct PanicGuard {
-    failure: Arc<Failure>,
-    thread: String,
-}
-
-impl Drop for PanicGuard {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.failure.fault(&self.thread);
-        }
     }
 }

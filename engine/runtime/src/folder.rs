@@ -25,12 +25,21 @@ impl Folder {
         }
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(crate) fn state(&self) -> PathBuf {
         self.path.join("state")
     }
 
     pub(crate) fn log(&self) -> PathBuf {
         self.path.join("log")
+    }
+
+    /// Both stores' folders.
+    pub(crate) fn stores(&self) -> Vec<PathBuf> {
+        vec![self.state(), self.log()]
     }
 }
 

@@ -37,6 +37,7 @@ mod failure;
 mod folder;
 mod inbox;
 mod machine;
+mod open;
 mod options;
 mod status;
 mod transport;
@@ -54,3 +55,11 @@ pub use rockpool_proto::engine::v1::transport_server::TransportServer;
 pub use rockpool_rocks::StateOptions;
 pub use status::{EngineStatus, PeerStatus, WriteCounts};
 pub use transport::{TlsOptions, TransportOptions, TransportService};
+
+/// Bytes that nobody can guess, from the operating system.
+pub(crate) fn random_bytes<const N: usize>() -> Result<[u8; N], EngineError> {
+    let mut bytes = [0; N];
+    let why = |error| EngineError::Stopped(format!("the system gives no random numbers: {error}").into());
+    getrandom::fill(&mut bytes).map_err(why)?;
+    Ok(bytes)
+}
