@@ -40,6 +40,8 @@ mod machine;
 mod open;
 mod options;
 mod status;
+#[cfg(test)]
+mod tests;
 mod transport;
 mod workers;
 
