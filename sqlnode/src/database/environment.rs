@@ -14,7 +14,7 @@ pub trait Environment: Send + Sync {
     fn fill_random(&self, bytes: &mut [u8]);
 }
 
-impl dyn Environment {
+impl dyn Environment + '_ {
     /// An array of bytes that nobody can guess.
     pub fn random<const N: usize>(&self) -> [u8; N] {
         let mut bytes = [0; N];
