@@ -86,8 +86,10 @@ pub struct Timing {
     pub tick_us: u64,
     /// Ticks between heartbeats.
     pub heartbeat_ticks: usize,
-    /// Ticks without a leader before an election; the actual timeout lies between this and twice this.
-    pub election_ticks: usize,
+    /// Ticks without a leader before an election, at least.
+    pub election_ticks_min: usize,
+    /// Ticks without a leader before an election are fewer than this.
+    pub election_ticks_max: usize,
     /// How long a begin waits for an answer before it gives up.
     pub begin_deadline_us: u64,
     /// After how long an unanswered read index is asked for again.
@@ -107,7 +109,8 @@ impl Default for Timing {
         Timing {
             tick_us: 50_000,
             heartbeat_ticks: 2,
-            election_ticks: 8,
+            election_ticks_min: 10,
+            election_ticks_max: 18,
             begin_deadline_us: 5_000_000,
             read_index_retry_us: 200_000,
             commit_deadline_us: 10_000_000,

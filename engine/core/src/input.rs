@@ -87,6 +87,8 @@ pub enum Input {
         group: GroupId,
         /// The transaction.
         txn: TxnId,
+        /// Its read timestamp. Outcomes are forgotten behind the safe point; then the answer is `Unknown`.
+        read_timestamp: Timestamp,
     },
     /// Add or remove a node. Answered by `Done` when the change is applied, or by `Refused`.
     ChangeMembership {
@@ -129,7 +131,7 @@ impl fmt::Display for Input {
             Input::Flushed { group } => write!(f, "flushed {group}"),
             Input::Begin { request, group } => write!(f, "{request} begin {group}"),
             Input::Commit { request, commit } => write!(f, "{request} {commit}"),
-            Input::QueryOutcome { request, group, txn } => write!(f, "{request} outcome {group} {txn}"),
+            Input::QueryOutcome { request, group, txn, .. } => write!(f, "{request} outcome {group} {txn}"),
             Input::ChangeMembership { request, group, change } => write!(f, "{request} membership {group} {change}"),
             Input::TransferLeadership { request, group, to: Some(to) } => {
                 write!(f, "{request} transfer {group} to {to}")

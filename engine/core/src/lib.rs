@@ -2,11 +2,13 @@
 
 pub mod kv;
 
+mod codec;
 mod config;
 mod error;
 mod input;
 mod node;
 mod output;
+mod raft;
 mod state;
 mod status;
 mod time;
@@ -18,7 +20,7 @@ pub use input::{Input, MembershipChange, RequestId};
 pub use node::Node;
 pub use output::{Class, Notice, Output, Refusal, Reply, RetryReason};
 pub use rockpool_proto::{GroupId, NodeId};
-pub use state::{ApplyDone, ApplyTask};
+pub use state::{ApplyDone, ApplyTask, Fingerprint, MvccScan, MvccView, fingerprint};
 pub use status::{FollowerStatus, GroupStatus, Role, Status};
 pub use time::{Now, Time};
 pub use txn::{CommitRequest, ReadSet, Savepoint, Span, Timestamp, Transaction, TransactionScan, TxnId};
