@@ -1,0 +1,190 @@
+//! The gRPC services of the cluster itself: joining, announcing, reporting; tokens and status for operators.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use rockpool_proto::NodeId;
+use rockpool_proto::cluster::v1 as wire;
+use rockpool_proto::cluster::v1::admin_server::{Admin, AdminServer};
+use rockpool_proto::cluster::v1::membership_server::{Membership, MembershipServer};
+use rockpool_proto::limits::CLIENT_RPC_BYTES_MAX;
+use tokio::sync::Notify;
+use tonic::{Request, Response, Status};
+
+use super::client::NodeClient;
+use super::convert::{Addresses, Joined, NodeReport, NodeStatus, StatusReport};
+use super::members::Members;
+use crate::identity::{Authority, ClusterId, Identity, NodeTls};
+
+/// Bytes in one address.
+const ADDRESS_BYTES_MAX: usize = 300;
+
+/// What the services need to know of the node they run on.
+#[tonic::async_trait]
+pub trait LocalNode: Send + Sync + 'static {
+    /// Who it is.
+    fn identity(&self) -> Identity;
+
+    /// What it says of itself.
+    async fn report(&self) -> NodeReport;
+
+    /// The members as they were last known: an answer even without a majority.
+    fn known_members(&self) -> Vec<Addresses>;
+}
+
+/// `rockpool.cluster.v1.Membership`.
+#[derive(Clone)]
+pub struct MembershipService {
+    node: Arc<dyn LocalNode>,
+    members: Members,
+    authority: Arc<Authority>,
+    root_password: Arc<zeroize::Zeroizing<String>>,
+    /// Rung when somebody announced itself, so that the keeper need not wait for its next round.
+    changed: Arc<Notify>,
+}
+
+/// `rockpool.cluster.v1.Admin`.
+#[derive(Clone)]
+pub struct AdminService {
+    node: Arc<dyn LocalNode>,
+    members: Members,
+    authority: Arc<Authority>,
+    tls: NodeTls,
+}
+
+/// The node that makes a call, by the certificate that TLS has verified.
+pub fn require_node<T>(request: &Request<T>) -> Result<NodeId, Status> {
+    let certificates = request.peer_certs();
+    let node = certificates.as_ref().and_then(|chain| chain.first()).and_then(|first| NodeTls::node_of(first));
+    node.ok_or_else(|| {
+        Status::unauthenticated("this call is for nodes of the cluster, which show a certificate of its authority")
+    })
+}
+
+fn checked(addresses: Option<wire::NodeAddresses>) -> Result<Addresses, Status> {
+    let addresses = Addresses::from(addresses.ok_or_else(|| Status::invalid_argument("addresses are missing"))?);
+    for address in [&addresses.grpc, &addresses.pg, &addresses.http] {
+        let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+        if address.len() > ADDRESS_BYTES_MAX || port.is_none_or(|port| port == 0) {
+            return Err(Status::invalid_argument("an address is HOST:PORT"));
+        }
+    }
+    Ok(addresses)
+}
+
+impl MembershipService {
+    /// The service of that node.
+    pub fn new(
+        node: Arc<dyn LocalNode>,
+        members: Members,
+        authority: Arc<Authority>,
+        root_password: Arc<zeroize::Zeroizing<String>>,
+        changed: Arc<Notify>,
+    ) -> Self {
+        MembershipService { node, members, authority, root_password, changed }
+    }
+
+    /// As it is mounted.
+    pub fn server(self) -> MembershipServer<Self> {
+        MembershipServer::new(self).max_decoding_message_size(CLIENT_RPC_BYTES_MAX)
+    }
+}
+
+#[tonic::async_trait]
+impl Membership for MembershipService {
+    async fn join(&self, request: Request<wire::JoinRequest>) -> Result<Response<wire::JoinReply>, Status> {
+        let request = request.into_inner();
+        let addresses = checked(request.addresses)?;
+        // Tried out before the token is used up, so that a request that can't be served costs nothing.
+        let host = host_of(&addresses.grpc);
+        let issue = |node| self.authority.issue(&request.certificate_request, node, &host);
+        issue(NodeId(u64::MAX)).map_err(|error| Status::invalid_argument(error.to_string()))?;
+
+        let admitted = self.members.admit(&request.token_id, &request.token_secret, &addresses, &request.version).await;
+        let (node_id, nodes) = admitted?;
+        let certificate = issue(node_id).map_err(|error| Status::internal(error.to_string()))?;
+        tracing::info!(node = %node_id, grpc = %addresses.grpc, "a node joins");
+        let joined = Joined {
+            cluster_id: self.members.cluster_id(),
+            node_id,
+            authority_certificate: self.authority.certificate().to_vec(),
+            authority_key: self.authority.key().to_vec().into(),
+            certificate: certificate.to_vec(),
+            root_password: self.root_password.to_string().into(),
+            nodes,
+        };
+        Ok(Response::new(joined.into()))
+    }
+
+    async fn announce(&self, request: Request<wire::AnnounceRequest>) -> Result<Response<wire::AnnounceReply>, Status> {
+        let caller = require_node(&request)?;
+        let request = request.into_inner();
+        let cluster_id = ClusterId::try_from(&request.cluster_id[..]).map_err(Status::invalid_argument)?;
+        let addresses = checked(request.addresses)?;
+        if addresses.node_id != caller {
+            return Err(Status::permission_denied(format!("{caller} can't speak for {}", addresses.node_id)));
+        }
+        let nodes = self.members.announce(cluster_id, &addresses, &request.version).await?;
+        self.changed.notify_one();
+        Ok(Response::new(wire::AnnounceReply { nodes: nodes.into_iter().map(Into::into).collect() }))
+    }
+
+    async fn report(&self, request: Request<wire::ReportRequest>) -> Result<Response<wire::NodeReport>, Status> {
+        require_node(&request)?;
+        Ok(Response::new(self.node.report().await.into()))
+    }
+}
+
+/// The host of `HOST:PORT`, without the brackets of an IPv6 address.
+pub(crate) fn host_of(address: &str) -> String {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']').to_owned()
+}
+
+impl AdminService {
+    /// The service of that node.
+    pub fn new(node: Arc<dyn LocalNode>, members: Members, authority: Arc<Authority>, tls: NodeTls) -> Self {
+        AdminService { node, members, authority, tls }
+    }
+
+    /// As it is mounted.
+    pub fn server(self) -> AdminServer<Self> {
+        AdminServer::new(self).max_decoding_message_size(CLIENT_RPC_BYTES_MAX)
+    }
+
+    async fn ask(&self, addresses: Addresses) -> NodeStatus {
+        let report = if addresses.node_id == self.node.identity().node_id {
+            Ok(self.node.report().await)
+        } else {
+            match NodeClient::new(&addresses.grpc, &self.tls) {
+                Ok(client) => client.report().await,
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        NodeStatus { addresses, report }
+    }
+}
+
+#[tonic::async_trait]
+impl Admin for AdminService {
+    async fn create_token(
+        &self,
+        request: Request<wire::CreateTokenRequest>,
+    ) -> Result<Response<wire::CreateTokenReply>, Status> {
+        let by = require_node(&request)?;
+        let seconds = request.into_inner().ttl_seconds;
+        let ttl = (seconds > 0).then(|| Duration::from_secs(seconds));
+        let (token, expires_at_us) = self.members.create_token(self.authority.fingerprint(), ttl, by).await?;
+        Ok(Response::new(wire::CreateTokenReply { token: token.to_string(), expires_at_us }))
+    }
+
+    async fn status(&self, request: Request<wire::StatusRequest>) -> Result<Response<wire::StatusReply>, Status> {
+        require_node(&request)?;
+        let members = self.node.known_members();
+        let nodes = join_all(members.into_iter().map(|addresses| self.ask(addresses))).await;
+        let identity = self.node.identity();
+        let report = StatusReport { cluster_id: identity.cluster_id, answered_by: identity.node_id, nodes };
+        Ok(Response::new(report.into()))
+    }
+}

@@ -1,0 +1,162 @@
+//! The members as this node last knew them: in memory for everybody who asks, on disk for a start without a majority.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+use rockpool_proto::NodeId;
+use tonic::transport::Channel;
+
+use super::client::NodeClient;
+use super::convert::Addresses;
+use crate::error::StartError;
+use crate::identity::{Identity, NodeTls, read_small, write_whole};
+use crate::rooms::Nodes;
+
+/// The members as this node last knew them.
+pub struct MemberTable {
+    identity: Identity,
+    own: Addresses,
+    tls: NodeTls,
+    path: PathBuf,
+    members: RwLock<Arc<Vec<Addresses>>>,
+    /// One channel to each node, made when it is first needed.
+    clients: Mutex<HashMap<NodeId, (String, NodeClient)>>,
+}
+
+impl MemberTable {
+    /// What the folder remembers, or `joined` at first.
+    pub fn open(
+        folder: &Path,
+        identity: Identity,
+        own: Addresses,
+        tls: NodeTls,
+        joined: Vec<Addresses>,
+    ) -> Result<MemberTable, StartError> {
+        let path = folder.join("nodes.toml");
+        let mut members = if joined.is_empty() { read(&path)? } else { joined };
+        members.retain(|member| member.node_id != identity.node_id);
+        members.push(own.clone());
+        members.sort_by_key(|member| member.node_id);
+        write(&path, &members)?;
+        Ok(MemberTable { identity, own, tls, path, members: RwLock::new(Arc::new(members)), clients: Mutex::default() })
+    }
+
+    /// Takes over the members as the cluster knows them; true when something changed.
+    pub fn replace(&self, members: Vec<Addresses>) -> Result<bool, StartError> {
+        if **self.members.read() == members {
+            return Ok(false);
+        }
+        write(&self.path, &members)?;
+        *self.members.write() = Arc::new(members);
+        Ok(true)
+    }
+
+    /// Everybody.
+    pub fn all(&self) -> Arc<Vec<Addresses>> {
+        Arc::clone(&self.members.read())
+    }
+
+    /// Where this node listens.
+    pub fn own(&self) -> &Addresses {
+        &self.own
+    }
+
+    /// What the engine needs to reach the others.
+    pub fn engine_peers(&self) -> BTreeMap<NodeId, String> {
+        self.all().iter().map(|member| (member.node_id, member.grpc.clone())).collect()
+    }
+
+    /// A connection to another member.
+    pub fn client(&self, node: NodeId) -> Option<NodeClient> {
+        let members = self.all();
+        let address = &members.iter().find(|member| member.node_id == node)?.grpc;
+        let mut clients = self.clients.lock();
+        if let Some((known, client)) = clients.get(&node)
+            && known == address
+        {
+            return Some(client.clone());
+        }
+        match NodeClient::new(address, &self.tls) {
+            Ok(client) => {
+                clients.insert(node, (address.clone(), client.clone()));
+                Some(client)
+            }
+            Err(error) => {
+                tracing::warn!(%node, %address, %error, "this address can't be used");
+                None
+            }
+        }
+    }
+}
+
+impl Nodes for MemberTable {
+    fn me(&self) -> NodeId {
+        self.identity.node_id
+    }
+
+    fn channel(&self, node: NodeId) -> Option<Channel> {
+        self.client(node).map(NodeClient::into_channel)
+    }
+
+    fn addresses(&self) -> Vec<String> {
+        let members = self.all();
+        let others = members.iter().filter(|member| member.node_id != self.identity.node_id);
+        std::iter::once(self.own.grpc.clone()).chain(others.map(|member| member.grpc.clone())).collect()
+    }
+
+    fn cluster_id(&self) -> [u8; 16] {
+        self.identity.cluster_id.0
+    }
+}
+
+fn write(path: &Path, members: &[Addresses]) -> Result<(), StartError> {
+    let mut text = String::from("# The members as this node last knew them. Written by rockpool-node.\n");
+    for Addresses { node_id, grpc, pg, http } in members {
+        text += &format!("\n[[node]]\nid = {}\ngrpc = {grpc:?}\npg = {pg:?}\nhttp = {http:?}\n", node_id.0);
+    }
+    write_whole(path, text.as_bytes(), 0o644)
+}
+
+fn read(path: &Path) -> Result<Vec<Addresses>, StartError> {
+    let Some(text) = read_small(path)? else { return Ok(Vec::new()) };
+    let parsed: Option<Vec<Addresses>> = text.parse::<toml::Table>().ok().and_then(|table| {
+        let nodes = table.get("node")?.as_array()?;
+        nodes
+            .iter()
+            .map(|node| {
+                let text = |key: &str| Some(node.get(key)?.as_str()?.to_owned());
+                let node_id = node.get("id")?.as_integer().and_then(|id| u64::try_from(id).ok())?;
+                Some(Addresses { node_id: NodeId(node_id), grpc: text("grpc")?, pg: text("pg")?, http: text("http")? })
+            })
+            .collect()
+    });
+    if parsed.is_none() {
+        // Only a memory of what the cluster knows: the node finds the others again when they find it.
+        tracing::warn!(path = %path.display(), "the list of members is damaged and was passed over");
+    }
+    Ok(parsed.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_on_disk_reads_back_and_damage_is_no_obstacle() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("nodes.toml");
+        assert_eq!(read(&path).unwrap(), []);
+        let members = [1, 2].map(|id| Addresses {
+            node_id: NodeId(id),
+            grpc: format!("host{id}:1"),
+            pg: "[::1]:2".to_owned(),
+            http: "h:3".to_owned(),
+        });
+        write(&path, &members).unwrap();
+        assert_eq!(read(&path).unwrap(), members);
+        std::fs::write(&path, "[[node]]\nid = -3\n").unwrap();
+        assert_eq!(read(&path).unwrap(), []);
+    }
+}
