@@ -21,10 +21,13 @@
 //!
 //! It knows nothing of WebRTC libraries, runtimes, stores and terminals. Reads are plain calls on [`Peer`].
 
+mod clock;
 pub mod entry;
 mod event;
+mod frame;
 pub mod identity;
 mod input;
+mod log;
 pub mod manifest;
 pub mod names;
 pub mod negotiation;
@@ -33,6 +36,7 @@ pub mod overlay;
 mod peer;
 pub mod roster;
 pub mod signal;
+mod sync;
 mod time;
 pub mod transfer;
 
@@ -40,11 +44,12 @@ pub use entry::{Body, EntryId, FileOffer, OrderKey, StoredEntry};
 pub use event::{DownloadFailure, Event, Warning};
 pub use identity::{DeviceKeys, DevicePublicKey};
 pub use input::{Command, CommandId, Input};
+pub use log::MessageLog;
 pub use manifest::{Item, ItemKind, Manifest, ManifestError};
 pub use negotiation::{ConnectionId, LinkCommand};
 pub use output::{Output, Refusal, Reply};
 pub use peer::{Config, Peer, Restored};
-pub use roster::{Member, MemberDevice, Roster, RosterChange, RosterNode};
+pub use roster::{Directory, Member, MemberDevice, Roster, RosterChange, RosterNode};
 pub use signal::{Candidate, Fingerprint, Purpose};
 pub use time::{Now, Time};
 pub use transfer::{

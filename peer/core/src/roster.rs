@@ -194,7 +194,9 @@ impl Roster {
                     return false;
                 }
                 self.sequence = sequence;
-                removed.iter().for_each(|device| drop(self.nodes.remove(device)));
+                if let Some(device) = removed {
+                    self.nodes.remove(&device);
+                }
                 self.nodes.extend(seated.into_iter().map(|node| (node.device, node)));
                 true
             }

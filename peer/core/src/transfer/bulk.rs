@@ -14,7 +14,6 @@
 //! | 3 PROOF | groups proven | request | position in the manifest | first group | hashes, 32 bytes each |
 //! | 4 DATA | groups, 1 to 3 | request | position | first group | their bytes |
 //! | 5 SMALL | files | request | - | - | for each: position (u32), length (u32), bytes |
-//! | 6 END | - | request | - | - | none; all was sent |
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use rockpool_proto::limits;
@@ -40,7 +39,6 @@ pub enum BulkKind {
     Proof = 3,
     Data = 4,
     Small = 5,
-    End = 6,
 }
 
 /// The first 16 bytes.
@@ -74,7 +72,6 @@ pub enum BulkFrame {
     Proof { request: u32, file: u32, range: GroupRange, hashes: Bytes },
     Data { request: u32, file: u32, range: GroupRange, data: Bytes },
     Small { request: u32, files: Vec<(u32, Bytes)> },
-    End { request: u32 },
 }
 
 /// Bytes that are not a bulk frame.
@@ -104,7 +101,6 @@ impl BulkFrame {
             3 => BulkFrame::Proof { request, file, range, hashes: message },
             4 => BulkFrame::Data { request, file, range, data: message },
             5 => BulkFrame::Small { request, files: small_files(count, message)? },
-            6 => BulkFrame::End { request },
             _ => return Err(BadBulkFrame("an unknown kind")),
         })
     }
@@ -143,11 +139,6 @@ pub fn encode_hello() -> Bytes {
 /// A HELLO_ACK frame.
 pub fn encode_hello_ack() -> Bytes {
     bare(BulkKind::HelloAck, BULK_VERSION, 0)
-}
-
-/// An END frame.
-pub fn encode_end(request: u32) -> Bytes {
-    bare(BulkKind::End, 0, request)
 }
 
 /// A PROOF frame.

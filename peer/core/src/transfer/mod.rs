@@ -8,11 +8,11 @@
 //!            DATA   1 to 3 whole groups in one frame, raw, behind 16 bytes  (checked in place, written without a copy)
 //! ```
 //!
-//! * [`tree`]: hashes of groups, the outboard, proofs. Pure functions for the driver's worker threads.
-//! * [`groups`]: sets of groups; what a journal holds.
-//! * [`bulk`]: the byte layout of bulk frames.
-//! * [`download`]: the machine that decides what to ask of whom.
-//! * [`seeder`]: the machine that decides whom to serve next.
+//! * `tree`: hashes of groups, the outboard, proofs. Pure functions for the driver's worker threads.
+//! * `groups`, `journal`: sets of groups; what is on disk.
+//! * `bulk`: the byte layout of bulk frames.
+//! * `download`: the machine that decides what to ask of whom.
+//! * `seeder`: the machine that decides whom to serve next.
 //!
 //! Why proofs come before data, instead of interleaved as in bao's encoding: each frame then holds whole groups whose
 //! hashes are known already, so it is checked where it lies and goes to disk as it came. Roots are plain BLAKE3 roots
@@ -75,8 +75,8 @@ pub struct Ticket(pub u64);
 pub enum FileCommand {
     /// Read a range of an offered source with [`encode_range`](crate::encode_range) and answer `RangeRead`.
     Read(Ticket, ReadRange),
-    /// Make the folder, keep room and open `.part` files, then answer `DownloadPrepared`. Comes again after a pause
-    /// never; after a restart with the journal that the command carried.
+    /// Make the folder, keep room and open `.part` files, then answer `DownloadPrepared`. Files that the journal of the
+    /// `Get` command calls finished are in place already.
     Prepare {
         /// For which download.
         download: DownloadId,
@@ -109,8 +109,6 @@ pub struct ReadRange {
     pub request: u32,
     /// What to read.
     pub pieces: Vec<ReadPiece>,
-    /// The last part: ends with an END frame.
-    pub ends_request: bool,
 }
 
 /// Groups of one file to read.
@@ -176,14 +174,16 @@ pub enum StoreFailure {
     Disk(String),
 }
 
-mod bulk;
+pub(crate) mod bulk;
+pub(crate) mod download;
 mod groups;
 mod journal;
+pub(crate) mod seeder;
 mod tree;
 
 pub use bulk::BulkFrame;
 pub use groups::{GroupRange, GroupSet};
-pub use journal::{DownloadJournal, JournalError};
+pub use journal::{DownloadJournal, ItemProgress, JournalError};
 pub use tree::{
     BLOCK_GROUPS, BadOutboard, GROUP_BYTES, GroupHash, Outboard, OutboardBuilder, check_proof, encode_range,
     group_count, range_bytes, verify_piece,

@@ -313,9 +313,6 @@ pub fn encode_range<'a>(
         encode_piece(range.request, piece, outboard, &mut read_at, &mut frames)?;
     }
     small.flush(&mut frames);
-    if range.ends_request {
-        frames.push(bulk::encode_end(range.request));
-    }
     Ok(frames)
 }
 

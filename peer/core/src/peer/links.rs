@@ -1,0 +1,302 @@
+//! Links: what the negotiation wants, channels and their greetings, and sending on them.
+
+use bytes::Bytes;
+use rockpool_proto::DeviceId;
+use rockpool_proto::limits::{FULL_MESH_DEVICES_MAX, PEER_FRAME_BYTES_MAX};
+use rockpool_proto::peer::v1 as wire;
+
+use super::Peer;
+use super::channel::Channel;
+use crate::event::{Event, Warning};
+use crate::frame::{Frame, PROTOCOL_VERSION};
+use crate::negotiation::{Action, ConnectionId};
+use crate::output::Output;
+use crate::signal::{Purpose, Signal, SignalError};
+use crate::time::{Now, Time};
+use crate::transfer::bulk;
+
+/// Bytes on a control channel beyond which it is taken for stuck.
+const CONTROL_UNSENT_BYTES_MAX: u64 = 8 << 20;
+/// Bytes on a control channel beyond which new entries wait for the next comparison.
+pub(super) const CONTROL_BUSY_BYTES: u64 = 1 << 20;
+/// Devices with which links may be under way, those of an older roster included.
+const LINKS_MAX: usize = 2 * FULL_MESH_DEVICES_MAX;
+/// Channels that opened before their connection was checked.
+const EARLY_CHANNELS_MAX: usize = 64;
+
+/// Both connections to a device.
+#[derive(Debug, Default)]
+pub(super) struct Link {
+    pub(super) control: Option<Channel>,
+    pub(super) bulk: Option<Channel>,
+    /// Opened before the certificate was checked.
+    early: Vec<ConnectionId>,
+}
+
+impl Link {
+    fn slot(&mut self, purpose: Purpose) -> &mut Option<Channel> {
+        match purpose {
+            Purpose::Control => &mut self.control,
+            Purpose::Bulk => &mut self.bulk,
+        }
+    }
+
+    /// Messages can be exchanged.
+    pub(super) fn is_up(&self) -> bool {
+        self.control.as_ref().is_some_and(Channel::is_ready)
+    }
+
+    /// Ranges can be exchanged.
+    pub(super) fn carries_bulk(&self) -> bool {
+        self.is_up() && self.bulk.as_ref().is_some_and(Channel::is_ready)
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Time> {
+        let channels = self.control.iter().chain(&self.bulk);
+        channels.filter_map(Channel::poll_timeout).min()
+    }
+}
+
+impl Peer {
+    /// Carries out what the negotiation wants, and greets where it is due.
+    pub(super) fn settle_links(&mut self, now: Now) -> bool {
+        let mut moved = false;
+        while let Some(action) = self.negotiation.poll_action() {
+            moved = true;
+            match action {
+                Action::Command(command) => self.outputs.push_back(Output::Link(command)),
+                Action::Signal { to, purpose, generation, round, kind } => {
+                    let Some(from_epoch) = self.own_epochs.last().copied() else { continue };
+                    self.signal_sequence += 1;
+                    self.send_signal(Signal {
+                        pool: self.config.pool,
+                        from: self.config.keys.device_id(),
+                        to,
+                        from_epoch,
+                        to_epoch: self.epochs.get(&to).copied().unwrap_or(0),
+                        sequence: self.signal_sequence,
+                        purpose,
+                        generation,
+                        round,
+                        kind,
+                    });
+                }
+                Action::Up(connection) => self.connection_up(now, connection),
+                Action::Down(connection) => self.connection_down(now, connection),
+                Action::Mismatch(device) => self.warn(Warning::FingerprintMismatch(device)),
+            }
+        }
+        self.greet(now);
+        moved
+    }
+
+    fn send_signal(&mut self, signal: Signal) {
+        let over_link = signal.purpose == Purpose::Bulk && self.links.get(&signal.to).is_some_and(Link::is_up);
+        if over_link {
+            let signed = signal.seal_to_wire(&self.config.keys);
+            self.send_control(signal.to, Frame::Signal(signed));
+        } else if self.attached {
+            let payload = signal.seal(&self.config.keys);
+            self.outputs.push_back(Output::SendSignal { to: signal.to, payload });
+        }
+    }
+
+    pub(super) fn handle_signal(&mut self, now: Now, from: DeviceId, payload: Bytes) {
+        let opened = match self.directory.device(from) {
+            Some(device) => Signal::open(payload, &device.key),
+            None => return self.refuse(from, "a signal of a device that isn't a member's"),
+        };
+        self.take_signal(now, opened, from);
+    }
+
+    pub(super) fn handle_link_signal(&mut self, now: Now, from: DeviceId, signed: wire::SignedSignal) {
+        let Some(device) = self.directory.device(from) else { return };
+        let opened = Signal::open_wire(signed, &device.key);
+        self.take_signal(now, opened, from);
+    }
+
+    fn take_signal(&mut self, now: Now, opened: Result<Signal, SignalError>, from: DeviceId) {
+        let signal = match opened.and_then(|signal| self.check_signal(signal)) {
+            Ok(signal) => signal,
+            Err(error) => return self.refuse(from, error.to_string()),
+        };
+        if self.left || self.is_revoked(from) || (self.links.len() >= LINKS_MAX && !self.links.contains_key(&from)) {
+            return;
+        }
+        let known = self.epochs.entry(from).or_default();
+        *known = (*known).max(signal.from_epoch);
+        self.links.entry(from).or_default();
+        self.negotiation.handle_signal(now, signal);
+    }
+
+    /// For us, of this pool and presence, and new.
+    fn check_signal(&mut self, signal: Signal) -> Result<Signal, SignalError> {
+        let me = self.device_id();
+        let for_us = signal.pool == self.config.pool
+            && signal.to == me
+            && signal.from != me
+            && self.own_epochs.contains(&signal.to_epoch)
+            && self.epochs.get(&signal.from).is_none_or(|known| signal.from_epoch >= *known);
+        if !for_us {
+            return Err(SignalError::Misdirected);
+        }
+        match self.windows.entry(signal.from).or_default().admit(signal.from_epoch, signal.sequence) {
+            true => Ok(signal),
+            false => Err(SignalError::Replayed),
+        }
+    }
+
+    pub(super) fn refuse(&mut self, device: DeviceId, reason: impl Into<String>) {
+        self.warn(Warning::Refused { device, reason: reason.into() });
+    }
+
+    fn connection_up(&mut self, now: Now, connection: ConnectionId) {
+        let link = self.links.entry(connection.device).or_default();
+        let mut channel = Channel::new(connection);
+        if link.early.contains(&connection) {
+            channel.handle_open(now.time);
+        }
+        link.early.retain(|early| early.purpose != connection.purpose);
+        *link.slot(connection.purpose) = Some(channel);
+    }
+
+    fn connection_down(&mut self, now: Now, connection: ConnectionId) {
+        let device = connection.device;
+        let Some(link) = self.links.get_mut(&device) else { return };
+        let was_up = link.is_up();
+        let slot = link.slot(connection.purpose);
+        if slot.as_ref().is_none_or(|channel| channel.connection != connection) {
+            return;
+        }
+        *slot = None;
+        let is_gone = link.control.is_none() && link.bulk.is_none();
+        if was_up && connection.purpose == Purpose::Control {
+            self.exchange.link_down(now.time, device, &self.log);
+            self.event(Event::LinkDown(device));
+        }
+        if connection.purpose == Purpose::Bulk {
+            self.files.seeder.drop_device(device);
+        }
+        if is_gone {
+            self.links.remove(&device);
+            self.files.forget_device(device);
+        }
+        self.refresh_seeders(now.time);
+    }
+
+    pub(super) fn handle_channel_open(&mut self, now: Now, connection: ConnectionId) {
+        let link = self.links.entry(connection.device).or_default();
+        match link.slot(connection.purpose) {
+            Some(channel) if channel.connection == connection => return channel.handle_open(now.time),
+            _ => {}
+        }
+        if link.early.len() < EARLY_CHANNELS_MAX {
+            link.early.push(connection);
+        }
+    }
+
+    /// The channel of this connection, if the connection is the current one and was checked.
+    fn channel(&mut self, connection: ConnectionId) -> Option<&mut Channel> {
+        let slot = self.links.get_mut(&connection.device)?.slot(connection.purpose);
+        slot.as_mut().filter(|channel| channel.connection == connection)
+    }
+
+    fn greet(&mut self, now: Now) {
+        let mut due = Vec::new();
+        for link in self.links.values_mut() {
+            let channels = link.control.iter_mut().chain(&mut link.bulk);
+            due.extend(channels.filter_map(|channel| channel.take_greeting(now.time).then_some(channel.connection)));
+        }
+        for connection in due {
+            let greeting = match connection.purpose {
+                Purpose::Bulk => bulk::encode_hello(),
+                Purpose::Control => Frame::Hello {
+                    version: PROTOCOL_VERSION,
+                    device: self.config.keys.device_id(),
+                    pool: self.config.pool,
+                    frame_bytes_max: PEER_FRAME_BYTES_MAX as u32,
+                    wall_ms: now.wall_ms,
+                }
+                .encode(),
+            };
+            self.send(connection, vec![greeting]);
+        }
+    }
+
+    /// Their greeting has come: answer it.
+    pub(super) fn greeted(&mut self, now: Now, connection: ConnectionId) {
+        let answer = match connection.purpose {
+            Purpose::Bulk => bulk::encode_hello_ack(),
+            Purpose::Control => Frame::HelloAck { version: PROTOCOL_VERSION }.encode(),
+        };
+        self.send(connection, vec![answer]);
+        if self.channel(connection).is_some_and(Channel::handle_greeting) {
+            self.channel_ready(now, connection);
+        }
+    }
+
+    /// Our greeting was answered.
+    pub(super) fn answered(&mut self, now: Now, connection: ConnectionId) {
+        if self.channel(connection).is_some_and(Channel::handle_answer) {
+            self.channel_ready(now, connection);
+        }
+    }
+
+    fn channel_ready(&mut self, now: Now, connection: ConnectionId) {
+        let device = connection.device;
+        if connection.purpose == Purpose::Control {
+            self.event(Event::LinkUp(device));
+            self.exchange.link_up(now.time, device, &self.log);
+            self.send_seeding(device);
+        }
+        self.refresh_seeders(now.time);
+    }
+
+    /// Sends on a channel, ready or not.
+    pub(super) fn send(&mut self, connection: ConnectionId, frames: Vec<Bytes>) {
+        let Some(channel) = self.channel(connection) else { return };
+        channel.unsent_bytes += frames.iter().map(|frame| frame.len() as u64).sum::<u64>();
+        self.outputs.push_back(Output::Send(connection, frames));
+    }
+
+    /// Sends a frame to a device whose control channel is ready.
+    pub(super) fn send_control(&mut self, device: DeviceId, frame: Frame) {
+        let channel = self.links.get(&device).and_then(|link| link.control.as_ref());
+        if let Some(channel) = channel.filter(|channel| channel.is_ready()) {
+            let connection = channel.connection;
+            self.send(connection, vec![frame.encode()]);
+        }
+    }
+
+    /// Sends bulk frames; dropped if the channel is gone, as the requester asks again then.
+    pub(super) fn send_bulk(&mut self, device: DeviceId, frames: Vec<Bytes>) {
+        let channel = self.links.get(&device).and_then(|link| link.bulk.as_ref());
+        if let Some(connection) = channel.filter(|channel| channel.is_ready()).map(|channel| channel.connection) {
+            self.send(connection, frames);
+        }
+    }
+
+    pub(super) fn handle_sent(&mut self, connection: ConnectionId, bytes: u64) {
+        let Some(channel) = self.channel(connection) else { return };
+        channel.unsent_bytes = channel.unsent_bytes.saturating_sub(bytes);
+        if connection.purpose == Purpose::Bulk {
+            self.files.seeder.handle_sent(connection.device, bytes);
+        }
+    }
+
+    /// A message came on a channel.
+    pub(super) fn handle_message(&mut self, now: Now, connection: ConnectionId, message: Bytes) {
+        let Some(channel) = self.channel(connection) else { return };
+        let (greeted, stuck) = (channel.is_greeted(), channel.unsent_bytes > CONTROL_UNSENT_BYTES_MAX);
+        let result = match connection.purpose {
+            // It goes on asking and doesn't read the answers.
+            Purpose::Control if stuck => Err("it doesn't read what it asked for".to_owned()),
+            Purpose::Control => self.handle_control(now, connection, message, greeted),
+            Purpose::Bulk => self.handle_bulk(now, connection, message, greeted),
+        };
+        if let Err(reason) = result {
+            self.refuse(connection.device, reason);
+            self.negotiation.handle_closed(now, connection);
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Writing own entries, and keeping all entries.
+//!
+//! ```text
+//!   command -> waiting until our own chain is known -> appended -> Persist -> Persisted -> shown, answered, pushed
+//! ```
+//!
+//! Nobody sees an own entry before it is durable, so a crash never makes two entries with one counter. A device whose
+//! store is empty may have lost it: it writes only after another device said what it has of our chain, or after it is
+//! clear that nobody can be asked.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rockpool_proto::DeviceId;
+
+use super::Peer;
+use super::links::{CONTROL_BUSY_BYTES, Link};
+use crate::entry::{Body, StoredEntry};
+use crate::input::CommandId;
+use crate::manifest::Manifest;
+use crate::output::{Output, Refusal, Reply};
+use crate::time::{Now, Time};
+
+/// How long a device with an empty store waits for a link before it writes.
+const ALONE_AFTER: Duration = Duration::from_secs(10);
+/// Entries that may wait to be written.
+const DRAFTS_MAX: usize = 256;
+
+/// An entry to write.
+#[derive(Debug)]
+pub(super) struct Draft {
+    /// Whose answer is due; none for what the peer writes by itself.
+    pub(super) command: Option<CommandId>,
+    pub(super) body: Body,
+    /// Of a file offer: to be served.
+    pub(super) manifest: Option<Arc<Manifest>>,
+}
+
+#[derive(Debug)]
+struct Written {
+    entry: Arc<StoredEntry>,
+    command: Option<CommandId>,
+}
+
+/// Own entries on their way to the disk, and others' too.
+#[derive(Debug)]
+pub(super) struct Writing {
+    drafts: VecDeque<Draft>,
+    /// Our store was not empty, or somebody told us what they have, or nobody can.
+    settled: bool,
+    alone_at: Time,
+    /// To be persisted with the next batch.
+    batch: Vec<Arc<StoredEntry>>,
+    written: Vec<Written>,
+    /// Given to the driver, with the own entries in it.
+    batches: VecDeque<(u64, Vec<Written>, u64)>,
+    sequence: u64,
+}
+
+impl Writing {
+    pub(super) fn new(now: Now, own_entries: u64) -> Writing {
+        Writing {
+            drafts: VecDeque::new(),
+            settled: own_entries > 0,
+            alone_at: now.time.after(ALONE_AFTER),
+            batch: Vec::new(),
+            written: Vec::new(),
+            batches: VecDeque::new(),
+            sequence: 0,
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Time> {
+        (!self.settled).then_some(self.alone_at)
+    }
+
+    /// Keeps an entry from another device.
+    pub(super) fn keep(&mut self, entry: Arc<StoredEntry>) {
+        self.batch.push(entry);
+    }
+}
+
+impl Peer {
+    /// Queues an entry to write.
+    pub(super) fn write(&mut self, draft: Draft) -> Result<(), Refusal> {
+        if self.writing.drafts.len() >= DRAFTS_MAX {
+            return Err(Refusal::TooMany { what: "messages waiting", max: DRAFTS_MAX });
+        }
+        self.writing.drafts.push_back(draft);
+        Ok(())
+    }
+
+    /// Writes what may be written.
+    pub(super) fn settle_writing(&mut self, now: Now) -> bool {
+        let me = self.device_id();
+        if !self.writing.settled {
+            let nobody = self.attached && self.roster.nodes().all(|node| node.device == me);
+            self.writing.settled = nobody || self.exchange.has_compared() || self.writing.alone_at <= now.time;
+        }
+        // Others know more of our chain than we do: our store was lost or is an old copy. It comes back first.
+        let behind = self.exchange.known_head(me) > self.log.length_of(me);
+        if !self.writing.settled || behind || self.writing.drafts.is_empty() {
+            return false;
+        }
+        while let Some(draft) = self.writing.drafts.pop_front() {
+            let entry = self.log.append(&self.config.keys, now.wall_ms, draft.body);
+            if let Some(manifest) = draft.manifest {
+                self.seed_offer(entry.id, manifest);
+            }
+            self.writing.batch.push(entry.clone());
+            self.writing.written.push(Written { entry, command: draft.command });
+        }
+        true
+    }
+
+    pub(super) fn flush_persist(&mut self) {
+        if self.writing.batch.is_empty() {
+            return;
+        }
+        let me = self.device_id();
+        let entries = std::mem::take(&mut self.writing.batch);
+        let written = std::mem::take(&mut self.writing.written);
+        let own = entries.iter().filter(|entry| entry.id.device == me).map(|entry| entry.id.counter).max();
+        self.writing.sequence += 1;
+        let sequence = self.writing.sequence;
+        self.writing.batches.push_back((sequence, written, own.unwrap_or(0)));
+        self.outputs.push_back(Output::Persist { sequence, entries });
+    }
+
+    pub(super) fn handle_persisted(&mut self, sequence: u64) {
+        let mut durable = Vec::new();
+        while self.writing.batches.front().is_some_and(|(first, _, _)| *first <= sequence) {
+            let Some((_, written, own)) = self.writing.batches.pop_front() else { break };
+            self.log.set_durable(own);
+            for Written { entry, command } in written {
+                self.tell_entry(&entry);
+                if let Some(command) = command {
+                    self.outputs.push_back(Output::Reply(command, Ok(Reply::Appended(entry.id))));
+                }
+                durable.push(entry);
+            }
+        }
+        if !durable.is_empty() {
+            let targets = self.push_targets();
+            self.exchange.push(&targets, &durable);
+        }
+    }
+
+    /// Links on which a new entry goes out at once. A busy one gets it by comparison.
+    fn push_targets(&self) -> Vec<DeviceId> {
+        let idle = |link: &Link| {
+            link.is_up() && link.control.as_ref().is_some_and(|channel| channel.unsent_bytes < CONTROL_BUSY_BYTES)
+        };
+        let links = self.links.iter().filter(|(_, link)| idle(link)).map(|(device, _)| *device);
+        self.overlay.broadcast_targets(links, None)
+    }
+}

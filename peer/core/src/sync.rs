@@ -1,0 +1,247 @@
+//! Exchange of entries: who lacks what, and asking for it.
+//!
+//! ```text
+//!   link up, and every 20 s:   Have{ann: 4, bob: 2, ...}     both ways
+//!   whoever has less asks:     EntriesRequest{ann, 3..4}  ->  Entries{ann 3, ann 4}     one frame for each request
+//!   a new entry:               its author pushes it over every link
+//!   caught up over a link:     Have about those chains, soon, to the others: they may lack them too
+//! ```
+//!
+//! Only what is missing travels, in pages smaller than a frame, and what an absent author said comes from anybody who
+//! has it. A claim that brings nothing is forgotten until it is made again, so a liar costs one request for each claim.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rockpool_proto::DeviceId;
+
+use crate::entry::{EntryId, StoredEntry};
+use crate::frame::{Frame, HEADS_PER_FRAME_MAX};
+use crate::log::MessageLog;
+use crate::roster::Directory;
+use crate::time::Time;
+
+const COMPARE_EVERY: Duration = Duration::from_secs(20);
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// Entries caught up are announced together.
+const ANNOUNCE_AFTER: Duration = Duration::from_millis(300);
+/// Requests under way on one link.
+const ASKED_PER_LINK_MAX: usize = 4;
+/// Entries asked for at once; the answer holds as many as fit into a frame.
+const ENTRIES_PER_REQUEST: u64 = 512;
+
+#[derive(Debug)]
+struct Side {
+    /// What the other end said it has.
+    has: BTreeMap<DeviceId, u64>,
+    compare_at: Time,
+    /// A Have of theirs has come.
+    compared: bool,
+}
+
+#[derive(Debug)]
+struct Asked {
+    from: DeviceId,
+    until: Time,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Exchange {
+    sides: BTreeMap<DeviceId, Side>,
+    /// By author.
+    asked: BTreeMap<DeviceId, Asked>,
+    announce: BTreeSet<DeviceId>,
+    announce_at: Option<Time>,
+    frames: VecDeque<(DeviceId, Frame)>,
+}
+
+impl Exchange {
+    pub(crate) fn poll_frame(&mut self) -> Option<(DeviceId, Frame)> {
+        self.frames.pop_front()
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Time> {
+        let asked = self.asked.values().map(|asked| asked.until);
+        self.sides.values().map(|side| side.compare_at).chain(asked).chain(self.announce_at).min()
+    }
+
+    /// Whether somebody has told us what they have.
+    pub(crate) fn has_compared(&self) -> bool {
+        self.sides.values().any(|side| side.compared)
+    }
+
+    /// The longest chain of this author that a linked device says it has.
+    pub(crate) fn known_head(&self, author: DeviceId) -> u64 {
+        self.sides.values().filter_map(|side| side.has.get(&author)).copied().max().unwrap_or(0)
+    }
+
+    pub(crate) fn link_up(&mut self, now: Time, device: DeviceId, log: &MessageLog) {
+        let side = Side { has: BTreeMap::new(), compare_at: now.after(COMPARE_EVERY), compared: false };
+        self.sides.insert(device, side);
+        self.send_have(device, log);
+    }
+
+    pub(crate) fn link_down(&mut self, now: Time, device: DeviceId, log: &MessageLog) {
+        self.sides.remove(&device);
+        self.asked.retain(|_, asked| asked.from != device);
+        self.ask(now, log);
+    }
+
+    fn send_have(&mut self, to: DeviceId, log: &MessageLog) {
+        let mut heads: Vec<_> = log.have().collect();
+        // Its own chain first: a device that lost its store must hear of it before it writes.
+        heads.sort_by_key(|(author, _)| (*author != to, *author));
+        if heads.is_empty() {
+            self.frames.push_back((to, Frame::Have(Vec::new())));
+        }
+        for heads in heads.chunks(HEADS_PER_FRAME_MAX) {
+            self.frames.push_back((to, Frame::Have(heads.to_vec())));
+        }
+    }
+
+    pub(crate) fn handle_have(
+        &mut self,
+        now: Time,
+        from: DeviceId,
+        heads: Vec<(DeviceId, u64)>,
+        log: &MessageLog,
+        directory: &Directory,
+    ) {
+        let Some(side) = self.sides.get_mut(&from) else { return };
+        side.compared = true;
+        // Authors that nobody knows are left out, which also bounds the table.
+        side.has.extend(heads.into_iter().filter(|(author, _)| directory.device(*author).is_some()));
+        self.ask(now, log);
+    }
+
+    /// The answer to a request: one frame.
+    pub(crate) fn handle_request(&mut self, from: DeviceId, author: DeviceId, first: u64, last: u64, log: &MessageLog) {
+        let entries = log.chain_from(author, first).iter().take_while(|entry| entry.id.counter <= last);
+        let (frame, _) = Frame::entries(entries.map(Arc::as_ref), Some(author));
+        self.frames.push_back((from, frame));
+    }
+
+    /// After an Entries frame was taken in. `entered` are those that are new here.
+    pub(crate) fn handle_entries(
+        &mut self,
+        now: Time,
+        from: DeviceId,
+        answers: Option<DeviceId>,
+        entered: &[Arc<StoredEntry>],
+        log: &MessageLog,
+    ) {
+        for entry in entered {
+            let author = entry.id.device;
+            if let Some(side) = self.sides.get_mut(&from) {
+                let has = side.has.entry(author).or_default();
+                *has = (*has).max(entry.id.counter);
+            }
+            if author != from {
+                self.announce.insert(author);
+                self.announce_at.get_or_insert(now.after(ANNOUNCE_AFTER));
+            }
+        }
+        if let Some(author) = answers
+            && self.asked.get(&author).is_some_and(|asked| asked.from == from)
+        {
+            self.asked.remove(&author);
+            if !entered.iter().any(|entry| entry.id.device == author) {
+                self.forget_claim(from, author, log);
+            }
+        }
+        self.ask(now, log);
+    }
+
+    /// An entry came that can't enter before earlier ones do.
+    pub(crate) fn handle_early(&mut self, from: DeviceId, id: EntryId) {
+        if let Some(side) = self.sides.get_mut(&from) {
+            let has = side.has.entry(id.device).or_default();
+            *has = (*has).max(id.counter);
+        }
+    }
+
+    fn forget_claim(&mut self, from: DeviceId, author: DeviceId, log: &MessageLog) {
+        if let Some(has) = self.sides.get_mut(&from).and_then(|side| side.has.get_mut(&author)) {
+            *has = (*has).min(log.length_of(author));
+        }
+    }
+
+    /// Own entries are durable: push them to these devices.
+    pub(crate) fn push(&mut self, to: &[DeviceId], entries: &[Arc<StoredEntry>]) {
+        for device in to {
+            let mut left = entries;
+            while !left.is_empty() {
+                let (frame, count) = Frame::entries(left.iter().map(Arc::as_ref), None);
+                if count == 0 {
+                    break; // An entry is always smaller than a frame.
+                }
+                self.frames.push_back((*device, frame));
+                left = &left[count..];
+            }
+        }
+    }
+
+    /// Members changed: what was claimed of authors unknown then is compared again.
+    pub(crate) fn compare_again(&mut self, now: Time, log: &MessageLog) {
+        for device in self.sides.keys().copied().collect::<Vec<_>>() {
+            self.send_have(device, log);
+        }
+        self.ask(now, log);
+    }
+
+    /// Asks for what is missing, of one link for each author.
+    fn ask(&mut self, now: Time, log: &MessageLog) {
+        for (device, side) in &self.sides {
+            let mut room =
+                ASKED_PER_LINK_MAX.saturating_sub(self.asked.values().filter(|asked| asked.from == *device).count());
+            for (author, has) in &side.has {
+                let length = log.length_of(*author);
+                if room == 0 {
+                    break;
+                }
+                if *has <= length || self.asked.contains_key(author) {
+                    continue;
+                }
+                room -= 1;
+                self.asked.insert(*author, Asked { from: *device, until: now.after(ANSWER_MAX) });
+                let last_counter = (*has).min(length + ENTRIES_PER_REQUEST);
+                let frame = Frame::EntriesRequest { device: *author, first_counter: length + 1, last_counter };
+                self.frames.push_back((*device, frame));
+            }
+        }
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Time, log: &MessageLog) {
+        let late: Vec<(DeviceId, DeviceId)> = self
+            .asked
+            .iter()
+            .filter(|(_, asked)| asked.until <= now)
+            .map(|(author, asked)| (*author, asked.from))
+            .collect();
+        for (author, from) in late {
+            self.asked.remove(&author);
+            self.forget_claim(from, author, log);
+        }
+        if self.announce_at.is_some_and(|at| at <= now) {
+            self.announce_at = None;
+            let authors = std::mem::take(&mut self.announce);
+            for (device, side) in &self.sides {
+                let lacks = |author: &&DeviceId| side.has.get(author).copied().unwrap_or(0) < log.have_of(**author);
+                let heads: Vec<_> =
+                    authors.iter().filter(lacks).map(|author| (*author, log.have_of(*author))).collect();
+                for heads in heads.chunks(HEADS_PER_FRAME_MAX) {
+                    self.frames.push_back((*device, Frame::Have(heads.to_vec())));
+                }
+            }
+        }
+        for device in self.sides.keys().copied().collect::<Vec<_>>() {
+            let side = self.sides.get_mut(&device).expect("its key was just read");
+            if side.compare_at <= now {
+                side.compare_at = now.after(COMPARE_EVERY);
+                self.send_have(device, log);
+            }
+        }
+        self.ask(now, log);
+    }
+}
