@@ -140,17 +140,26 @@ impl Engine {
         }
         let txn = TxnId(crate::random_bytes()?);
         let commit = transaction.into_commit(txn);
-        let group = commit.group;
-        match self.request(|request| Input::Commit { request, commit }).await? {
-            Reply::Committed { timestamp } => Ok(Some(timestamp)),
-            Reply::Unknown => match self.request(|request| Input::QueryOutcome { request, group, txn }).await {
-                Ok(Reply::Committed { timestamp }) => Ok(Some(timestamp)),
-                Ok(Reply::Aborted) => Err(EngineError::Aborted),
-                // Whatever kept the question from being answered, it was the commit's outcome that was asked for.
-                Ok(_) | Err(_) => Err(EngineError::Unknown),
-            },
-            other => Err(unexpected(other)),
+        let (group, read_timestamp) = (commit.group, commit.read_timestamp);
+        match self.ask(|request| Input::Commit { request, commit }).await? {
+            Some(Reply::Committed { timestamp }) => Ok(Some(timestamp)),
+            Some(Reply::Unknown) => {
+                match self.ask(|request| Input::QueryOutcome { request, group, txn, read_timestamp }).await {
+                    Ok(Some(Reply::Committed { timestamp })) => Ok(Some(timestamp)),
+                    Ok(Some(Reply::Aborted)) => Err(EngineError::Aborted),
+                    // Whatever kept the question from being answered, it was the commit's outcome that was asked for.
+                    Ok(_) | Err(_) => Err(self.unknown_outcome()),
+                }
+            }
+            // The machine stopped with the commit on its way: another node may carry it out.
+            None => Err(self.unknown_outcome()),
+            Some(other) => Err(unexpected(other)),
         }
+    }
+
+    fn unknown_outcome(&self) -> EngineError {
+        let why = self.shared.failure.text().unwrap_or_else(|| "nobody who knows answered in time".into());
+        EngineError::Unknown(why)
     }
 
     /// Adds a node, which listens at `address`: it becomes a voter once it has caught up. Ask the leader's node.
@@ -198,7 +207,8 @@ impl Engine {
     }
 
     /// The service that takes other nodes' messages, to be mounted on the node's gRPC listener. That listener asks for
-    /// client certificates; the service refuses callers without one.
+    /// client certificates; the service refuses callers without one. It should turn Nagle's algorithm off and open HTTP/2
+    /// windows of some MiB, or log entries wait for acknowledgements.
     pub fn grpc_service(&self) -> TransportServer<TransportService> {
         TransportService::server(self.shared.transport.clone())
     }
@@ -215,7 +225,9 @@ impl Engine {
             && status.leads(shared.group)
             && status.group(shared.group).is_some_and(|group| group.voters.len() > 1)
         {
-            let hand_over = tokio::time::timeout(HAND_OVER_DEADLINE, self.transfer(None)).await;
+            let group = shared.group;
+            let transfer = self.put(|request| Input::TransferLeadership { request, group, to: None });
+            let hand_over = tokio::time::timeout(HAND_OVER_DEADLINE, transfer).await;
             tracing::info!(?hand_over, "leadership handed over");
         }
         let drained = async {
@@ -257,31 +269,30 @@ impl Engine {
         shared.folder.lock().take();
     }
 
-    async fn transfer(&self, to: Option<NodeId>) -> Result<Reply, EngineError> {
-        let group = self.shared.group;
-        self.ask(|request| Input::TransferLeadership { request, group, to }).await
+    /// Asks the machine and waits for its answer.
+    async fn request(&self, input: impl FnOnce(RequestId) -> Input) -> Result<Reply, EngineError> {
+        self.ask(input).await?.ok_or_else(|| self.shared.failure.error())
     }
 
-    /// Asks the machine and waits for its answer, unless the engine is being shut down.
-    async fn request(&self, input: impl FnOnce(RequestId) -> Input) -> Result<Reply, EngineError> {
+    /// Asks the machine, unless the engine is being shut down, and waits. No answer when the machine stopped meanwhile.
+    async fn ask(&self, input: impl FnOnce(RequestId) -> Input) -> Result<Option<Reply>, EngineError> {
         if self.shared.shutting_down.load(Ordering::SeqCst) {
             return Err(EngineError::ShuttingDown);
         }
-        self.ask(input).await
+        self.put(input).await
     }
 
-    async fn ask(&self, input: impl FnOnce(RequestId) -> Input) -> Result<Reply, EngineError> {
+    async fn put(&self, input: impl FnOnce(RequestId) -> Input) -> Result<Option<Reply>, EngineError> {
         let shared = &self.shared;
         let request = RequestId(shared.next_request.fetch_add(1, Ordering::Relaxed));
         let (sender, receiver) = oneshot::channel();
         let _open = OpenRequest::new(shared);
         match shared.inbox.push_request(request, input(request), sender) {
-            Ok(()) => {}
-            Err(Refused::Full) => return Err(EngineError::Retry(RetryReason::Overloaded)),
-            Err(Refused::Closed) => return Err(shared.failure.error()),
+            // The machine answers every request by a deadline of its own, or stops.
+            Ok(()) => Ok(receiver.await.ok()),
+            Err(Refused::Full) => Err(EngineError::Retry(RetryReason::Overloaded)),
+            Err(Refused::Closed) => Err(shared.failure.error()),
         }
-        // The machine answers every request by a deadline of its own, or stops.
-        receiver.await.map_err(|_| shared.failure.error())
     }
 
     fn store_failed(&self, error: &StoreError) -> EngineError {
@@ -346,7 +357,9 @@ fn unexpected(reply: Reply) -> EngineError {
         Reply::Retry(reason) => EngineError::Retry(reason),
         Reply::Aborted => EngineError::Aborted,
         Reply::Refused(refusal) => EngineError::Refused(refusal),
-        // The good replies, where another was due: nobody knows what happened then.
-        Reply::Unknown | Reply::Begun { .. } | Reply::Committed { .. } | Reply::Done => EngineError::Unknown,
+        // The good replies, where another was due, tell as little as none.
+        Reply::Unknown | Reply::Begun { .. } | Reply::Committed { .. } | Reply::Done => {
+            EngineError::Unknown("the answer was to another question".into())
+        }
     }
 }

@@ -32,9 +32,9 @@ pub enum EngineError {
     /// The commit was never carried out and never will be.
     #[error("the commit was lost on the way and has been called off")]
     Aborted,
-    /// Nobody could say in time what became of the commit.
-    #[error("no answer in time: the commit may have taken effect or not")]
-    Unknown,
+    /// Nobody could say what became of the commit, and why.
+    #[error("the commit may have taken effect or not: {0}")]
+    Unknown(Arc<str>),
     /// The request was refused.
     #[error("refused: {0}")]
     Refused(Refusal),
@@ -81,7 +81,7 @@ impl EngineError {
     pub fn class(&self) -> Class {
         match self {
             EngineError::Conflict { .. } | EngineError::Retry(_) | EngineError::Aborted => Class::Retry,
-            EngineError::Unknown => Class::Unknown,
+            EngineError::Unknown(_) => Class::Unknown,
             EngineError::Refused(refusal) => match refusal {
                 Refusal::NoLeader | Refusal::NotLeader | Refusal::ChangePending | Refusal::Overloaded => Class::Retry,
                 _ => Class::Limit,

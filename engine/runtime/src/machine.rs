@@ -6,7 +6,7 @@ use crate::inbox::{Answer, Event, Inbox};
 use crate::status::{EngineStatus, WriteStats};
 use crate::transport::Transport;
 use crate::workers::{PersistWork, StateWork};
-use rockpool_engine::{Fatal, Input, Node, NodeId, Notice, Output, RequestId, Time};
+use rockpool_engine::{Fatal, Input, Node, NodeId, Notice, Now, Output, RequestId, Time};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -56,36 +56,39 @@ impl Machine {
         self.publish();
         loop {
             let timeout = self.node.poll_timeout();
-            let deadline = timeout.into_iter().chain(self.board.due).min();
+            let deadline = if self.unreachable.is_empty() {
+                timeout.into_iter().chain(self.board.due).min()
+            } else {
+                Some(Time::default())
+            };
             if !self.inbox.take(deadline, &mut events) {
                 return Ok(());
             }
+            let now = clock::now();
+            // All that waited goes in before anything is polled: one round to the disk and to each follower for all of it.
             for Event { input, answer } in events.drain(..) {
                 if let Some((request, answer)) = answer {
                     self.waiting.insert(request, answer);
                 }
-                self.handle(input)?;
+                self.handle(now, input)?;
             }
             while let Some(node) = self.unreachable.pop_first() {
-                self.handle(Input::Unreachable { node })?;
+                self.handle(now, Input::Unreachable { node })?;
             }
-            let now = clock::now();
             if self.node.poll_timeout().is_some_and(|timeout| timeout <= now.time) {
-                self.handle(Input::Timeout)?;
+                self.handle(now, Input::Timeout)?;
             }
+            self.drain();
             if self.board.urgent || self.board.due.is_some_and(|due| due <= now.time) {
                 self.publish();
             }
         }
     }
 
-    fn handle(&mut self, input: Input) -> Result<(), Fatal> {
-        let now = clock::now();
+    fn handle(&mut self, now: Now, input: Input) -> Result<(), Fatal> {
         tracing::trace!(%input);
-        self.node.handle_input(now, input)?;
         self.board.due.get_or_insert(now.time.plus_us(STATUS_PERIOD_US));
-        self.drain();
-        Ok(())
+        self.node.handle_input(now, input)
     }
 
     fn drain(&mut self) {

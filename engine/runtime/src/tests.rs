@@ -27,6 +27,8 @@ async fn write_until_failure(engine: &Engine) -> EngineError {
             };
             match attempt.await {
                 Err(error) if error.class() == Class::Fatal => return error,
+                // The one that was on its way.
+                Err(EngineError::Unknown(why)) => return EngineError::Stopped(why),
                 _ => {}
             }
         }
@@ -78,7 +80,7 @@ async fn what_was_acknowledged_before_the_disk_failed_is_there_after_a_restart()
         };
         match attempt.await {
             Ok(_) => acknowledged.push(number),
-            Err(error) if error.class() == Class::Fatal => break,
+            Err(error) if matches!(error.class(), Class::Fatal | Class::Unknown) => break,
             Err(_) => {}
         }
     }
