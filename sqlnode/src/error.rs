@@ -5,6 +5,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::config::ConfigError;
 use crate::database::DbError;
@@ -69,6 +70,9 @@ pub enum StartError {
     /// A transaction failed while starting.
     #[error("{0}")]
     Database(#[from] DbError),
+    /// The running node failed; others hold the reason too.
+    #[error("{0}")]
+    Failed(Arc<StartError>),
     /// Certificates can't be made or read.
     #[error("TLS: {0}")]
     Tls(String),
@@ -86,6 +90,7 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             StartError::Config(_) => 2,
+            StartError::Failed(error) => error.exit_code(),
             StartError::Locked { .. }
             | StartError::Damaged { .. }
             | StartError::Foreign(_)

@@ -12,6 +12,8 @@
 //!
 //! RocksDB's and raft's types stop below the engine; pgwire's stay in `pg`.
 
+pub mod backend_engine;
+pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod database;
@@ -19,6 +21,7 @@ pub mod error;
 pub mod identity;
 pub mod listen;
 pub mod metrics;
+pub mod node;
 pub mod pg;
 pub mod roles;
 pub mod rooms;

@@ -48,35 +48,30 @@ const SCHEMA: &str = "
     );
 ";
 
-/// Makes the tables that a node needs, and on the first node its row and the role `root`. Doing it again changes
-/// nothing.
+/// Makes the tables that the node itself needs, the first node's row and the role `root`. The first node does this at
+/// every start; doing it again changes nothing.
 pub async fn prepare_database(
     database: &Database,
     cluster_id: ClusterId,
-    first: Option<(Addresses, Verifier)>,
+    first: &Addresses,
+    root: &Verifier,
 ) -> Result<(), DbError> {
-    let exists = database
-        .transaction(|tx| tx.query_opt("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = 'system'", &[]))
-        .await?;
-    if exists.is_none() {
-        database
-            .transaction(|tx| {
-                tx.execute_script(SCHEMA)?;
-                tx.execute_script(roles::SCHEMA)
-            })
-            .await?;
-    }
-    let Some((addresses, verifier)) = first else { return Ok(()) };
     database
         .transaction(|tx| {
-            roles::ensure_root(tx, &verifier)?;
+            tx.execute_script(SCHEMA)?;
+            tx.execute_script(roles::SCHEMA)
+        })
+        .await?;
+    database
+        .transaction(|tx| {
+            roles::ensure_root(tx, root)?;
             tx.execute(
                 "INSERT INTO system.cluster (name, value) VALUES ('id', $1), ('next_node', $2)
                  ON CONFLICT (name) DO NOTHING",
-                &[Value::text(cluster_id.to_string()), Value::text((addresses.node_id.0 + 1).to_string())],
+                &[Value::text(cluster_id.to_string()), Value::text((first.node_id.0 + 1).to_string())],
             )?;
-            let known = tx.query_opt("SELECT 1 FROM system.nodes WHERE node_id = $1", &[count(addresses.node_id.0)])?;
-            if known.is_none() { insert(tx, &addresses) } else { Ok(()) }
+            let known = tx.query_opt("SELECT 1 FROM system.nodes WHERE node_id = $1", &[count(first.node_id.0)])?;
+            if known.is_none() { insert(tx, first) } else { Ok(()) }
         })
         .await
 }

@@ -22,5 +22,5 @@ pub use convert::{Addresses, Joined, NodeReport, NodeStatus, ReplicaReport, Repl
 pub use members::{Members, prepare_database};
 pub(crate) use service::host_of;
 pub use service::{AdminService, LocalNode, MembershipService, require_node};
-pub use table::MemberTable;
+pub use table::{MemberTable, read_members};
 pub use token::{JoinToken, TokenError};

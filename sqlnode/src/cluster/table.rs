@@ -119,6 +119,11 @@ fn write(path: &Path, members: &[Addresses]) -> Result<(), StartError> {
     write_whole(path, text.as_bytes(), 0o644)
 }
 
+/// The members that a folder remembers.
+pub fn read_members(folder: &Path) -> Result<Vec<Addresses>, StartError> {
+    read(&folder.join("nodes.toml"))
+}
+
 fn read(path: &Path) -> Result<Vec<Addresses>, StartError> {
     let Some(text) = read_small(path)? else { return Ok(Vec::new()) };
     let parsed: Option<Vec<Addresses>> = text.parse::<toml::Table>().ok().and_then(|table| {

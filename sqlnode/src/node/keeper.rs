@@ -1,0 +1,168 @@
+//! What a node does besides serving: it comes up once there is a majority, then keeps its list of members fresh, and
+//! while it leads brings announced members into the Raft group.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rockpool_runtime::{GroupStatus, NodeId, Role};
+
+use super::{Parts, Stage, identify};
+use crate::cluster::{Addresses, prepare_database};
+use crate::database::{DbError, RefusalKind};
+use crate::error::StartError;
+use crate::roles;
+use crate::rooms::Rooms;
+use crate::services::Services;
+
+/// Between two looks at the members.
+const PERIOD: Duration = Duration::from_secs(1);
+/// Between two tries while there is no majority.
+const RETRY_AFTER: Duration = Duration::from_millis(300);
+
+/// Brings the node up, then keeps it.
+pub(super) async fn run(parts: Arc<Parts>) {
+    let brought_up = tokio::select! {
+        () = parts.stopping.cancelled() => return,
+        brought_up = bring_up(&parts) => brought_up,
+    };
+    if let Err(error) = brought_up {
+        parts.stage.send_replace(Stage::Failed(Arc::new(error)));
+        return;
+    }
+    parts.ready.store(true, Ordering::SeqCst);
+    parts.stage.send_replace(Stage::Ready);
+    let mut status = parts.engine.subscribe();
+    loop {
+        if let Some(failure) = &status.borrow_and_update().failure {
+            parts.ready.store(false, Ordering::SeqCst);
+            parts.stage.send_replace(Stage::Failed(Arc::new(StartError::Store(failure.to_string()))));
+            return;
+        }
+        if let Err(error) = keep(&parts).await {
+            tracing::debug!(%error, "the members can't be looked at now");
+        }
+        let next = tokio::time::sleep(PERIOD);
+        tokio::pin!(next);
+        loop {
+            tokio::select! {
+                () = parts.stopping.cancelled() => return,
+                () = parts.changed.notified() => break,
+                () = &mut next => break,
+                // The status moves with every commit; only a failure can't wait.
+                changed = status.changed() => {
+                    if changed.is_err() || status.borrow().failure.is_some() {
+                        break;
+                    }
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+}
+
+async fn bring_up(parts: &Parts) -> Result<(), StartError> {
+    if parts.identity.node_id == identify::FIRST_NODE {
+        let verifier = roles::new_verifier(&parts.database, &parts.root_password)
+            .map_err(|error| StartError::Store(error.to_string()))?;
+        let own = parts.table.own();
+        retried(parts, "its system tables", || {
+            prepare_database(&parts.database, parts.identity.cluster_id, own, &verifier)
+        })
+        .await?;
+    }
+    let members = announced(parts).await?;
+    take_over(parts, members)?;
+    let rooms = Rooms::start(parts.database.clone(), Arc::clone(&parts.table) as _);
+    let services =
+        retried(parts, "the metadata services", || Services::open(parts.database.clone(), rooms.clone())).await?;
+    *parts.rooms.lock() = Some(rooms);
+    parts.late.put(services.routes());
+    Ok(())
+}
+
+/// Does something that needs a majority, until there is one. Anything but its absence is an error.
+async fn retried<T, F: Future<Output = Result<T, DbError>>>(
+    parts: &Parts,
+    what: &str,
+    work: impl Fn() -> F,
+) -> Result<T, StartError> {
+    loop {
+        match work().await {
+            Ok(done) => return Ok(done),
+            Err(error @ (DbError::Unavailable(_) | DbError::Conflict(_) | DbError::OutcomeUnknown(_))) => {
+                let why = format!("waiting for a majority of the members, for {what}: {error}");
+                tracing::info!("{why}");
+                parts.stage.send_replace(Stage::Waiting(why));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        if let Some(failure) = &parts.engine.status().failure {
+            return Err(StartError::Store(failure.to_string()));
+        }
+        tokio::time::sleep(RETRY_AFTER).await;
+    }
+}
+
+/// Tells the cluster where this node listens, through whichever member answers; answers the members.
+async fn announced(parts: &Parts) -> Result<Vec<Addresses>, StartError> {
+    let own = parts.table.own();
+    let cluster_id = parts.identity.cluster_id;
+    let others: Vec<NodeId> =
+        parts.table.all().iter().map(|member| member.node_id).filter(|node| *node != own.node_id).collect();
+    let mut last = None;
+    loop {
+        for node in &others {
+            let Some(client) = parts.table.client(*node) else { continue };
+            match client.announce(cluster_id, own).await {
+                Ok(members) => return Ok(members),
+                Err(StartError::Unreachable(why)) => last = Some(why),
+                Err(refused) => return Err(refused),
+            }
+        }
+        // Without a member that answers, this node may be (part of) the majority itself.
+        match parts.members.announce(cluster_id, own, env!("CARGO_PKG_VERSION")).await {
+            Ok(members) => return Ok(members),
+            Err(DbError::Refused(refusal)) if refusal.kind != RefusalKind::Unavailable => {
+                return Err(StartError::Refused(refusal.to_string()));
+            }
+            Err(error) => {
+                let why = last.take().unwrap_or_else(|| error.to_string());
+                let why = format!("waiting for a majority of the members: {why}");
+                tracing::info!("{why}");
+                parts.stage.send_replace(Stage::Waiting(why));
+            }
+        }
+        tokio::time::sleep(RETRY_AFTER).await;
+    }
+}
+
+fn take_over(parts: &Parts, members: Vec<Addresses>) -> Result<(), StartError> {
+    if parts.table.replace(members)? {
+        let peers = parts.table.engine_peers();
+        parts.engine.set_peers(&peers).map_err(|error| StartError::Store(error.to_string()))?;
+        tracing::info!(members = peers.len(), "the members have changed");
+    }
+    Ok(())
+}
+
+async fn keep(parts: &Parts) -> Result<(), StartError> {
+    let members = parts.members.list().await?;
+    take_over(parts, members.clone())?;
+    let status = parts.engine.status();
+    for group in status.groups.iter().filter(|group| group.role == Role::Leader) {
+        for member in members.iter().filter(|member| !belongs(group, member.node_id)) {
+            let added = parts.engine.add_node(member.node_id, member.grpc.clone()).await;
+            match added {
+                Ok(()) => tracing::info!(node = %member.node_id, group = %group.group, "added to the group"),
+                // The next look tries again: one change at a time, and only by the leader.
+                Err(error) => tracing::debug!(node = %member.node_id, %error, "can't be added yet"),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn belongs(group: &GroupStatus, node: NodeId) -> bool {
+    [&group.voters, &group.voters_outgoing, &group.learners].into_iter().any(|nodes| nodes.contains(&node))
+}
