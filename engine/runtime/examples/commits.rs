@@ -58,6 +58,11 @@ async fn read(engine: &Engine, key: &[u8]) -> Result<(), EngineError> {
     transaction.get(key).map(drop).map_err(EngineError::Transaction)
 }
 
+/// The histogram grows as needed.
+fn record(latencies: &mut Histogram<u64>, begun: Instant) {
+    latencies.record(begun.elapsed().as_micros() as u64).expect("microseconds of a run fit");
+}
+
 async fn measure(engines: &[Engine], callers: usize, duration: Duration, value_bytes: usize, reads: bool) {
     let started = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
@@ -79,7 +84,7 @@ async fn measure(engines: &[Engine], callers: usize, duration: Duration, value_b
                     write(&engine, key.as_bytes(), &value).await
                 };
                 match done {
-                    Ok(()) => latencies.saturating_record(begun.elapsed().as_micros() as u64),
+                    Ok(()) => record(&mut latencies, begun),
                     Err(_) => failures += 1,
                 }
             }
@@ -110,7 +115,7 @@ fn measure_sync(folder: &Path) {
         file.write_all(&[0; 256]).expect("there is room");
         let begun = Instant::now();
         file.sync_data().expect("there is room");
-        latencies.saturating_record(begun.elapsed().as_micros() as u64);
+        record(&mut latencies, begun);
     }
     let at = |quantile| latencies.value_at_quantile(quantile);
     println!("fdatasync p50 {} us   p99 {} us", at(0.5), at(0.99));

@@ -186,8 +186,11 @@ impl Cluster {
                 }
             }
         }
+        // Not before the joint state is left: until then the old voters' majority counts as well.
         self.wait_for(id, "it votes", |status| {
-            status.group(GROUP).is_some_and(|group| group.voters.contains(&status.node))
+            status
+                .group(GROUP)
+                .is_some_and(|group| group.voters.contains(&status.node) && group.voters_outgoing.is_empty())
         })
         .await;
         id
