@@ -112,13 +112,15 @@ impl Reads {
     }
 }
 
+/// A value written, or nothing for a key removed.
+type Write = Option<Vec<u8>>;
+
 struct MemoryTransaction {
     view: Arc<Pairs>,
     began_after: u64,
-    /// `None` removes.
-    writes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
-    /// What the write set held before each write: outer `None` for nothing at all.
-    undo: Vec<(Vec<u8>, Option<Option<Vec<u8>>>)>,
+    writes: BTreeMap<Vec<u8>, Write>,
+    /// What the write set held before each write, if anything.
+    undo: Vec<(Vec<u8>, Option<Write>)>,
     reads: RefCell<Reads>,
 }
 

@@ -36,11 +36,14 @@ pub fn count(number: u64) -> Value {
     Value::Int8(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
+/// A statement and its plan.
+type Known = (Arc<Statement>, Arc<Prepared>);
+
 /// Statements that were prepared before, by their text. All texts are literals of this program, so it stays small.
 #[derive(Default)]
 pub(super) struct Plans {
     caches: Caches,
-    prepared: Mutex<HashMap<&'static str, (Arc<Statement>, Arc<Prepared>)>>,
+    prepared: Mutex<HashMap<&'static str, Known>>,
 }
 
 impl Plans {

@@ -30,7 +30,7 @@ pub(super) enum Line {
         /// From the owner.
         down: Streaming<FromCluster>,
         /// The first message, by which the owner answered.
-        first: Option<FromCluster>,
+        first: Option<Box<FromCluster>>,
     },
 }
 
@@ -75,7 +75,7 @@ impl Line {
             Ok::<_, Status>((down, first))
         });
         match answered.await {
-            Ok(Ok((down, Some(first)))) => Ok(Line::There { up, down, first: Some(first) }),
+            Ok(Ok((down, Some(first)))) => Ok(Line::There { up, down, first: Some(Box::new(first)) }),
             Ok(Ok((_, None))) => Err(NoLine::NotOwner),
             Ok(Err(status)) if status.code() == Code::FailedPrecondition => Err(NoLine::NotOwner),
             Ok(Err(status)) if is_refused(&status) => Err(NoLine::Gone),
@@ -125,7 +125,7 @@ impl Line {
         match self {
             Line::Here(attachment) => attachment.next().await,
             Line::There { down, first, .. } => match first.take() {
-                Some(first) => Some(first),
+                Some(first) => Some(*first),
                 None => down.message().await.ok().flatten(),
             },
         }

@@ -21,6 +21,8 @@ mod line;
 pub mod nodes;
 pub mod presence;
 pub mod room;
+#[cfg(test)]
+mod room_tests;
 mod signalling;
 pub mod tree;
 
@@ -248,6 +250,9 @@ impl Rooms {
     }
 
     async fn find_owner(&self, pool: PoolId, stopped: Option<Beat>) -> Result<Found, DbError> {
+        if self.stopping().is_cancelled() {
+            return Err(DbError::Unavailable("this node is stopping".into()));
+        }
         let lock = usize::from(pool.as_bytes()[0]) % CLAIM_LOCKS;
         let _claiming = self.shared.claiming[lock].lock().await;
         let room = self.hosted(pool);
