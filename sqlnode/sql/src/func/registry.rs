@@ -1,7 +1,14 @@
-//! Looking up and calling functions.
+//! The tables of functions and operators, and what a lookup yields.
+//!
+//! Each module of functions exports a table of [`Entry`]; arguments and results are written as PostgreSQL writes them
+//! (`"text int4"`), with the pseudo-types `anyelement`, `anyarray`, `any` and a leading `variadic` for the last one.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use super::context::EvalContext;
-use crate::error::{Result, SqlError, SqlState};
+use super::{aggregate, arithmetic, array, compare, convert, datetime, json, math, pattern, series, string, system};
+use crate::error::{Result, SqlError};
 use crate::types::{Type, Value};
 
 /// How far a result may be reused.
@@ -28,6 +35,13 @@ pub enum Kind {
 
 /// What runs a scalar function.
 pub(super) type ScalarFn = fn(&[Value], &Call<'_>) -> Result<Value>;
+/// What starts a group of an aggregate.
+pub(super) type AggregateFn = fn(&[Type], &Type) -> Box<dyn Accumulator>;
+/// What runs a set-returning function.
+pub(super) type SetFn = fn(&[Value], &Call<'_>) -> Result<Rows>;
+
+/// The rows of a set-returning function, made as they are asked for.
+pub type Rows = Box<dyn Iterator<Item = Result<Value>>>;
 
 /// What a running function may look at besides its arguments.
 pub(super) struct Call<'a> {
@@ -35,6 +49,176 @@ pub(super) struct Call<'a> {
     pub(super) types: &'a [Type],
     pub(super) result: &'a Type,
 }
+
+/// The code of a function.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Body {
+    Scalar(ScalarFn),
+    Aggregate(AggregateFn),
+    Set(SetFn),
+}
+
+/// A row of a table of functions.
+pub(super) struct Entry {
+    pub(super) name: &'static str,
+    pub(super) arguments: &'static str,
+    pub(super) result: &'static str,
+    pub(super) volatility: Volatility,
+    pub(super) strict: bool,
+    pub(super) body: Body,
+}
+
+impl Entry {
+    /// An immutable scalar function of which NULL makes NULL: the usual case.
+    pub(super) const fn scalar(
+        name: &'static str,
+        arguments: &'static str,
+        result: &'static str,
+        body: ScalarFn,
+    ) -> Entry {
+        Entry { name, arguments, result, volatility: Volatility::Immutable, strict: true, body: Body::Scalar(body) }
+    }
+
+    /// An aggregate.
+    pub(super) const fn aggregate(
+        name: &'static str,
+        arguments: &'static str,
+        result: &'static str,
+        body: AggregateFn,
+    ) -> Entry {
+        Entry { name, arguments, result, volatility: Volatility::Immutable, strict: false, body: Body::Aggregate(body) }
+    }
+
+    /// A set-returning function.
+    pub(super) const fn set(name: &'static str, arguments: &'static str, result: &'static str, body: SetFn) -> Entry {
+        Entry { name, arguments, result, volatility: Volatility::Immutable, strict: true, body: Body::Set(body) }
+    }
+
+    /// The same with an answer that holds for one statement only.
+    pub(super) const fn stable(mut self) -> Entry {
+        self.volatility = Volatility::Stable;
+        self
+    }
+
+    /// The same with an answer that changes from call to call.
+    pub(super) const fn volatile(mut self) -> Entry {
+        self.volatility = Volatility::Volatile;
+        self
+    }
+
+    /// The same, called with NULLs too.
+    pub(super) const fn with_nulls(mut self) -> Entry {
+        self.strict = false;
+        self
+    }
+}
+
+/// The type of a parameter.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Parameter {
+    Exactly(Type),
+    /// `anyelement`: one type for all of them.
+    AnyElement,
+    /// `anyarray`: an array of the type of `anyelement`.
+    AnyArray,
+    /// `any`: each its own type.
+    Any,
+    /// `anynonarray`: any type but an array.
+    AnyNonArray,
+}
+
+/// An entry with its types read.
+pub(super) struct Function {
+    pub(super) name: &'static str,
+    pub(super) parameters: Vec<Parameter>,
+    /// The last parameter may be given any number of times, once or more; `None` if there is no such.
+    pub(super) variadic: Option<Parameter>,
+    pub(super) result: Parameter,
+    pub(super) volatility: Volatility,
+    pub(super) strict: bool,
+    pub(super) body: Body,
+}
+
+impl Function {
+    fn read(entry: &Entry) -> Function {
+        let mut parameters: Vec<Parameter> = Vec::new();
+        let mut variadic = None;
+        let mut words = entry.arguments.split_whitespace();
+        while let Some(word) = words.next() {
+            if word == "variadic" {
+                variadic = words.next().map(parameter);
+            } else {
+                parameters.push(parameter(word));
+            }
+        }
+        Function {
+            name: entry.name,
+            parameters,
+            variadic,
+            result: parameter(entry.result),
+            volatility: entry.volatility,
+            strict: entry.strict,
+            body: entry.body,
+        }
+    }
+}
+
+fn parameter(word: &str) -> Parameter {
+    match word {
+        "anyelement" => Parameter::AnyElement,
+        "anyarray" => Parameter::AnyArray,
+        "any" => Parameter::Any,
+        "anynonarray" => Parameter::AnyNonArray,
+        "\"char\"" => Parameter::Exactly(Type::CharByte),
+        word => Parameter::Exactly(Type::by_name(word).expect("the tables name existing types: a test reads them all")),
+    }
+}
+
+type Table = BTreeMap<&'static str, Vec<Function>>;
+
+fn read(tables: &[&[Entry]]) -> Table {
+    let mut table = Table::new();
+    for entry in tables.iter().copied().flatten() {
+        table.entry(entry.name).or_default().push(Function::read(entry));
+    }
+    table
+}
+
+/// Functions by name.
+pub(super) static FUNCTIONS: LazyLock<Table> = LazyLock::new(|| {
+    read(&[
+        aggregate::FUNCTIONS,
+        array::FUNCTIONS,
+        convert::FUNCTIONS,
+        datetime::FUNCTIONS,
+        json::FUNCTIONS,
+        math::FUNCTIONS,
+        pattern::FUNCTIONS,
+        series::FUNCTIONS,
+        string::FUNCTIONS,
+        system::FUNCTIONS,
+    ])
+});
+
+/// Operators by name; prefix operators have one argument.
+pub(super) static OPERATORS: LazyLock<Table> = LazyLock::new(|| {
+    let [int2, int4, int8, others] = arithmetic::OPERATORS;
+    let mut table = read(&[
+        int2,
+        int4,
+        int8,
+        others,
+        array::OPERATORS,
+        datetime::OPERATORS,
+        json::OPERATORS,
+        pattern::OPERATORS,
+        string::OPERATORS,
+    ]);
+    for function in compare::operators() {
+        table.entry(function.name).or_default().push(function);
+    }
+    table
+});
 
 /// A function or operator that was found for certain argument types.
 #[derive(Clone, Debug)]
@@ -51,7 +235,7 @@ pub struct Resolved {
     pub volatility: Volatility,
     /// True if a NULL argument makes the result NULL (already observed by [`Resolved::call`]).
     pub strict: bool,
-    body: ScalarFn,
+    pub(super) body: Body,
 }
 
 /// An aggregate's state for one group.
@@ -63,52 +247,74 @@ pub trait Accumulator {
 }
 
 impl Resolved {
+    fn frame<'a>(&'a self, context: &'a EvalContext<'a>) -> Call<'a> {
+        Call { context, types: &self.arguments, result: &self.result }
+    }
+
     /// Calls a scalar function with arguments that are already of the types in `arguments`.
     pub fn call(&self, arguments: &[Value], context: &EvalContext<'_>) -> Result<Value> {
         if self.strict && arguments.iter().any(Value::is_null) {
             return Ok(Value::Null);
         }
-        (self.body)(arguments, &Call { context, types: &self.arguments, result: &self.result })
+        match self.body {
+            Body::Scalar(body) => body(arguments, &self.frame(context)),
+            _ => Err(SqlError::internal(format!("{} does not give one value", self.name))),
+        }
     }
 
     /// Starts a group of an aggregate.
     pub fn accumulator(&self) -> Result<Box<dyn Accumulator>> {
-        Err(SqlError::internal(format!("{} is not an aggregate", self.name)))
+        match self.body {
+            Body::Aggregate(body) => Ok(body(&self.arguments, &self.result)),
+            _ => Err(SqlError::internal(format!("{} is not an aggregate", self.name))),
+        }
     }
 
     /// Calls a set-returning function.
-    pub fn rows(
-        &self,
-        arguments: &[Value],
-        context: &EvalContext<'_>,
-    ) -> Result<Box<dyn Iterator<Item = Result<Value>>>> {
-        let value = self.call(arguments, context)?;
-        Ok(Box::new(std::iter::once(Ok(value))))
+    pub fn rows(&self, arguments: &[Value], context: &EvalContext<'_>) -> Result<Rows> {
+        if self.strict && arguments.iter().any(Value::is_null) {
+            return Ok(Box::new(std::iter::empty()));
+        }
+        match self.body {
+            Body::Set(body) => body(arguments, &self.frame(context)),
+            Body::Scalar(_) => Ok(Box::new(std::iter::once(Ok(self.call(arguments, context)?)))),
+            Body::Aggregate(_) => Err(SqlError::internal(format!("{} does not give rows", self.name))),
+        }
     }
 }
 
 /// True if any function has this (lower-case, unqualified) name.
 pub fn function_exists(name: &str) -> bool {
-    function_kind(name).is_some()
+    FUNCTIONS.contains_key(name)
 }
 
 /// What the functions of this name yield.
-pub fn function_kind(_name: &str) -> Option<Kind> {
-    None
+pub fn function_kind(name: &str) -> Option<Kind> {
+    FUNCTIONS.get(name)?.first().map(|function| kind_of(&function.body))
 }
 
-/// Finds the function of this (lower-case, unqualified) name for arguments of these types.
-///
-/// `count(*)` is `count` without arguments. An argument of [`Type::Unknown`] is an untyped literal or parameter.
-pub fn resolve_function(name: &str, arguments: &[Type]) -> Result<Resolved> {
-    let list: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-    Err(SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("function {name}({}) does not exist", list.join(", ")))
-        .with_hint("No function matches the given name and argument types. You might need to add explicit type casts."))
+pub(super) fn kind_of(body: &Body) -> Kind {
+    match body {
+        Body::Scalar(_) => Kind::Scalar,
+        Body::Aggregate(_) => Kind::Aggregate,
+        Body::Set(_) => Kind::Set,
+    }
 }
 
-/// Finds the operator for operands of these types; a prefix operator has no left one.
-pub fn resolve_operator(operator: &str, left: Option<&Type>, right: &Type) -> Result<Resolved> {
-    let left = left.map(|ty| format!("{ty} ")).unwrap_or_default();
-    Err(SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("operator does not exist: {left}{operator} {right}"))
-        .with_hint("No operator matches the given name and argument types. You might need to add explicit type casts."))
+/// Every function: name, kind, argument types and result as `pg_proc` lists them.
+pub(crate) fn all_functions() -> impl Iterator<Item = (&'static str, Kind, usize)> {
+    FUNCTIONS.values().flatten().map(|function| {
+        (function.name, kind_of(&function.body), function.parameters.len() + usize::from(function.variadic.is_some()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_names_existing_types() {
+        assert!(FUNCTIONS.len() > 150, "{}", FUNCTIONS.len());
+        assert!(OPERATORS.len() > 30, "{}", OPERATORS.len());
+    }
 }

@@ -1,0 +1,781 @@
+//! Dates, times and intervals.
+
+use super::registry::{Call, Entry};
+use super::values::{bad_parameter, division_by_zero, float, int, interval, moment, text};
+use crate::error::{Result, SqlError, SqlState};
+use crate::types::calendar::{
+    Civil, DAY_MICROS, SECOND_MICROS, UNIX_OFFSET_SECONDS, Zone, add_interval, date_of, days_of, is_finite, month_days, out_of_range,
+};
+use crate::types::{Interval, Numeric, Type, Value};
+
+fn zone(call: &Call<'_>) -> Zone {
+    Zone::session(call.context.time_zone)
+}
+
+fn zone_named(name: &str) -> Result<Zone> {
+    Zone::by_name(name).ok_or_else(|| bad_parameter(format!("time zone \"{name}\" not recognized")))
+}
+
+/// Part by part, with overflow as an error.
+pub(super) fn interval_sum(a: &Interval, b: &Interval) -> Result<Interval> {
+    let error = || out_of_range("interval");
+    Ok(Interval {
+        months: a.months.checked_add(b.months).ok_or_else(error)?,
+        days: a.days.checked_add(b.days).ok_or_else(error)?,
+        micros: a.micros.checked_add(b.micros).ok_or_else(error)?,
+    })
+}
+
+fn interval_negative(a: &Interval) -> Result<Interval> {
+    let error = || out_of_range("interval");
+    Ok(Interval {
+        months: a.months.checked_neg().ok_or_else(error)?,
+        days: a.days.checked_neg().ok_or_else(error)?,
+        micros: a.micros.checked_neg().ok_or_else(error)?,
+    })
+}
+
+/// Times a factor: fractions of months go to days, fractions of days to the time.
+pub(super) fn interval_scale(a: &Interval, factor: f64) -> Result<Interval> {
+    let error = || out_of_range("interval");
+    let months = f64::from(a.months) * factor;
+    let days = f64::from(a.days) * factor;
+    if !factor.is_finite() || months.abs() > f64::from(i32::MAX) || days.abs() > f64::from(i32::MAX) {
+        return Err(error());
+    }
+    let month_rest = ((months - months.trunc()) * 30.0 * 1e6).round() / 1e6;
+    let day_rest = ((days - days.trunc() + month_rest - month_rest.trunc()) * 86_400.0 * 1e6).round();
+    let whole_days = days.trunc() + month_rest.trunc() + (day_rest / DAY_MICROS as f64).trunc();
+    let micros = (a.micros as f64 * factor + day_rest % DAY_MICROS as f64).round();
+    if micros.abs() >= 9.2e18 || whole_days.abs() > f64::from(i32::MAX) {
+        return Err(error());
+    }
+    Ok(Interval { months: months.trunc() as i32, days: whole_days as i32, micros: micros as i64 })
+}
+
+/// The difference of two timestamps: days and time.
+fn difference(a: i64, b: i64) -> Result<Value> {
+    if !is_finite(a) || !is_finite(b) {
+        return Err(SqlError::new(SqlState::DATETIME_FIELD_OVERFLOW, "cannot subtract infinite timestamps"));
+    }
+    let micros = a.checked_sub(b).ok_or_else(|| out_of_range("interval"))?;
+    Ok(Value::Interval(Interval { months: 0, days: (micros / DAY_MICROS) as i32, micros: micros % DAY_MICROS }))
+}
+
+/// The calendar difference in years, months, days and time.
+fn age_between(a: i64, b: i64) -> Result<Interval> {
+    if !is_finite(a) || !is_finite(b) {
+        return Err(SqlError::new(SqlState::DATETIME_FIELD_OVERFLOW, "cannot subtract infinite timestamps"));
+    }
+    let negative = a < b;
+    let (late, early) = if negative { (b, a) } else { (a, b) };
+    let (late, early) = (Civil::of_timestamp(late), Civil::of_timestamp(early));
+    let mut micros = late.micros - early.micros;
+    let mut days = late.day - early.day;
+    let mut months = (late.year - early.year) * 12 + late.month - early.month;
+    if micros < 0 {
+        micros += DAY_MICROS;
+        days -= 1;
+    }
+    if days < 0 {
+        // Borrowed from the month of the earlier date.
+        let month = if negative { late } else { early };
+        days += month_days(month.year, month.month);
+        months -= 1;
+    }
+    let age = Interval { months: months as i32, days: days as i32, micros };
+    if negative { interval_negative(&age) } else { Ok(age) }
+}
+
+fn add_zoned(call: &Call<'_>, time: i64, step: &Interval) -> Result<Value> {
+    if !is_finite(time) {
+        return Ok(Value::Timestamptz(time));
+    }
+    let zone = zone(call);
+    // Hours are exact; days and months follow the local clock.
+    let calendar = Interval { micros: 0, ..*step };
+    let moved = zone.to_utc(add_interval(zone.to_local(time), &calendar)?);
+    Ok(Value::Timestamptz(add_interval(moved, &Interval { months: 0, days: 0, micros: step.micros })?))
+}
+
+fn negated(value: &Value) -> Result<Interval> {
+    interval_negative(&interval(value))
+}
+
+fn add_to_zoned(a: &[Value], call: &Call<'_>) -> Result<Value> {
+    add_zoned(call, moment(&a[0]), &interval(&a[1]))
+}
+
+fn zoned_added(a: &[Value], call: &Call<'_>) -> Result<Value> {
+    add_zoned(call, moment(&a[1]), &interval(&a[0]))
+}
+
+fn subtract_from_zoned(a: &[Value], call: &Call<'_>) -> Result<Value> {
+    add_zoned(call, moment(&a[0]), &negated(&a[1])?)
+}
+
+fn add_to_timestamp(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    Ok(Value::Timestamp(add_interval(moment(&a[0]), &interval(&a[1]))?))
+}
+
+fn timestamp_added(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    Ok(Value::Timestamp(add_interval(moment(&a[1]), &interval(&a[0]))?))
+}
+
+fn subtract_from_timestamp(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    Ok(Value::Timestamp(add_interval(moment(&a[0]), &negated(&a[1])?)?))
+}
+
+fn timestamps_apart(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    difference(moment(&a[0]), moment(&a[1]))
+}
+
+fn add_days(date: i64, days: i64) -> Result<Value> {
+    if date == i64::from(i32::MAX) || date == i64::from(i32::MIN) {
+        return Ok(Value::Date(date as i32));
+    }
+    let (year, ..) = date_of(date + days);
+    if !(-4712..=5_874_897).contains(&year) {
+        return Err(out_of_range("date"));
+    }
+    Ok(Value::Date((date + days) as i32))
+}
+
+fn date_plus(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    add_days(moment(&a[0]), int(&a[1]))
+}
+
+fn date_added(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    add_days(moment(&a[1]), int(&a[0]))
+}
+
+fn date_minus(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    add_days(moment(&a[0]), -int(&a[1]))
+}
+
+fn dates_apart(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    Ok(Value::Int4((moment(&a[0]) - moment(&a[1])) as i32))
+}
+
+fn date_plus_time(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    let midnight = moment(&a[0]).checked_mul(DAY_MICROS).ok_or_else(|| out_of_range("timestamp"))?;
+    Ok(Value::Timestamp(midnight + moment(&a[1])))
+}
+
+fn time_plus(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    Ok(Value::Time((moment(&a[0]) + interval(&a[1]).micros % DAY_MICROS).rem_euclid(DAY_MICROS)))
+}
+
+fn time_minus(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    Ok(Value::Time((moment(&a[0]) - interval(&a[1]).micros % DAY_MICROS).rem_euclid(DAY_MICROS)))
+}
+
+fn times_apart(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    Ok(Value::Interval(Interval { months: 0, days: 0, micros: moment(&a[0]) - moment(&a[1]) }))
+}
+
+fn intervals_sum(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    Ok(Value::Interval(interval_sum(&interval(&a[0]), &interval(&a[1]))?))
+}
+
+fn intervals_apart(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    Ok(Value::Interval(interval_sum(&interval(&a[0]), &negated(&a[1])?)?))
+}
+
+fn negate(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    Ok(Value::Interval(negated(&a[0])?))
+}
+
+fn times_factor(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    Ok(Value::Interval(interval_scale(&interval(&a[0]), float(&a[1]))?))
+}
+
+fn factor_times(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    Ok(Value::Interval(interval_scale(&interval(&a[1]), float(&a[0]))?))
+}
+
+fn over(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    if float(&a[1]) == 0.0 {
+        return Err(division_by_zero());
+    }
+    Ok(Value::Interval(interval_scale(&interval(&a[0]), 1.0 / float(&a[1]))?))
+}
+
+fn now(_: &[Value], call: &Call<'_>) -> Result<Value> {
+    Ok(Value::Timestamptz(call.context.transaction_time))
+}
+
+fn statement_time(_: &[Value], call: &Call<'_>) -> Result<Value> {
+    Ok(Value::Timestamptz(call.context.statement_time))
+}
+
+fn clock_time(_: &[Value], call: &Call<'_>) -> Result<Value> {
+    Ok(Value::Timestamptz(call.context.clock_time))
+}
+
+fn local_now(_: &[Value], call: &Call<'_>) -> Result<Value> {
+    Ok(Value::Timestamp(zone(call).to_local(call.context.transaction_time)))
+}
+
+fn today(_: &[Value], call: &Call<'_>) -> Result<Value> {
+    let local = zone(call).to_local(call.context.transaction_time);
+    Ok(Value::Date(local.div_euclid(DAY_MICROS) as i32))
+}
+
+fn local_time(_: &[Value], call: &Call<'_>) -> Result<Value> {
+    Ok(Value::Time(zone(call).to_local(call.context.transaction_time).rem_euclid(DAY_MICROS)))
+}
+
+/// Monday of the first ISO week of a year.
+fn iso_year_start(year: i64) -> i64 {
+    let fourth = days_of(year, 1, 4);
+    fourth - weekday_monday(fourth)
+}
+
+/// Days since Monday; 2000-01-01 was a Saturday.
+fn weekday_monday(days: i64) -> i64 {
+    (days + 5).rem_euclid(7)
+}
+
+fn iso_week(days: i64) -> (i64, i64) {
+    let (year, ..) = date_of(days);
+    let year = [year + 1, year, year - 1].into_iter().find(|year| iso_year_start(*year) <= days).unwrap_or(year);
+    (year, (days - iso_year_start(year)) / 7 + 1)
+}
+
+/// A field of a local time as an exact number; `None` for an unknown field.
+fn field(name: &str, local: i64) -> Option<Numeric> {
+    let civil = Civil::of_timestamp(local);
+    let days = civil.days();
+    let whole = |value: i64| Some(Numeric::from(value));
+    let shown_year = if civil.year > 0 { civil.year } else { civil.year - 1 };
+    let scaled = |value: i64, scale: u32| Some(Numeric::Finite { digits: value.into(), scale });
+    match name {
+        "year" | "years" => whole(shown_year),
+        "month" | "months" | "mon" => whole(civil.month),
+        "day" | "days" => whole(civil.day),
+        "hour" | "hours" => whole(civil.micros / (3600 * SECOND_MICROS)),
+        "minute" | "minutes" | "min" => whole(civil.micros / (60 * SECOND_MICROS) % 60),
+        "second" | "seconds" | "sec" => scaled(civil.micros % (60 * SECOND_MICROS), 6),
+        "millisecond" | "milliseconds" => scaled(civil.micros % (60 * SECOND_MICROS), 3),
+        "microsecond" | "microseconds" => whole(civil.micros % (60 * SECOND_MICROS)),
+        "dow" => whole((weekday_monday(days) + 1) % 7),
+        "isodow" => whole(weekday_monday(days) + 1),
+        "doy" => whole(days - days_of(civil.year, 1, 1) + 1),
+        "week" => whole(iso_week(days).1),
+        "isoyear" => whole(iso_week(days).0),
+        "quarter" => whole((civil.month - 1) / 3 + 1),
+        "decade" => whole(civil.year.div_euclid(10)),
+        "century" => whole(if shown_year > 0 { (shown_year + 99) / 100 } else { -((99 - shown_year) / 100) }),
+        "millennium" => whole(if shown_year > 0 { (shown_year + 999) / 1000 } else { -((999 - shown_year) / 1000) }),
+        "julian" => {
+            let noon = Numeric::from(days + 2_451_545);
+            let fraction = Numeric::from(civil.micros).divide(&Numeric::from(DAY_MICROS)).ok()?;
+            if civil.micros == 0 { Some(noon) } else { noon.add(&fraction).ok() }
+        }
+        _ => None,
+    }
+}
+
+fn epoch(micros_since_2000: i64) -> Numeric {
+    let micros = i128::from(micros_since_2000) + i128::from(UNIX_OFFSET_SECONDS) * i128::from(SECOND_MICROS);
+    Numeric::Finite { digits: micros.into(), scale: 6 }
+}
+
+fn interval_field(name: &str, interval: &Interval) -> Option<Numeric> {
+    let whole = |value: i64| Some(Numeric::from(value));
+    let minute = 60 * SECOND_MICROS;
+    let years = i64::from(interval.months / 12);
+    match name {
+        "year" | "years" => whole(years),
+        "month" | "months" | "mon" => whole(i64::from(interval.months % 12)),
+        "day" | "days" => whole(i64::from(interval.days)),
+        "hour" | "hours" => whole(interval.micros / (60 * minute)),
+        "minute" | "minutes" | "min" => whole(interval.micros / minute % 60),
+        "second" | "seconds" | "sec" => Some(Numeric::Finite { digits: (interval.micros % minute).into(), scale: 6 }),
+        "millisecond" | "milliseconds" => Some(Numeric::Finite { digits: (interval.micros % minute).into(), scale: 3 }),
+        "microsecond" | "microseconds" => whole(interval.micros % minute),
+        "quarter" => whole(i64::from(interval.months % 12 / 3 + 1)),
+        "decade" => whole(years / 10),
+        "century" => whole(years / 100),
+        "millennium" => whole(years / 1000),
+        // A year is 365.25 days here, a month 30.
+        "epoch" => {
+            let quarter_days = i128::from(years) * 1461 + i128::from(interval.months % 12) * 120 + i128::from(interval.days) * 4;
+            let micros = quarter_days * i128::from(DAY_MICROS / 4) + i128::from(interval.micros);
+            Some(Numeric::Finite { digits: micros.into(), scale: 6 })
+        }
+        _ => None,
+    }
+}
+
+/// The field of any date, time or interval.
+fn extract_field(a: &[Value], call: &Call<'_>) -> Result<Option<Numeric>> {
+    let name = text(&a[0]).to_ascii_lowercase();
+    let value = &a[1];
+    let infinite = match value {
+        Value::Timestamptz(t) | Value::Timestamp(t) => !is_finite(*t),
+        Value::Date(days) => *days == i32::MAX || *days == i32::MIN,
+        _ => false,
+    };
+    if infinite {
+        // Only what grows without bound has an answer.
+        let grows = ["epoch", "year", "isoyear", "decade", "century", "millennium", "julian"].contains(&name.as_str());
+        let positive = moment(value) > 0;
+        return Ok(grows.then_some(if positive { Numeric::PositiveInfinity } else { Numeric::NegativeInfinity }));
+    }
+    let found = match value {
+        Value::Interval(interval) => interval_field(&name, interval),
+        Value::Time(micros) => match name.as_str() {
+            "epoch" => Some(Numeric::Finite { digits: (*micros).into(), scale: 6 }),
+            "hour" | "minute" | "second" | "milliseconds" | "microseconds" | "hours" | "minutes" | "seconds" => field(&name, *micros),
+            _ => None,
+        },
+        Value::Timestamptz(t) => {
+            let offset = i64::from(zone(call).offset_at(*t));
+            match name.as_str() {
+                "epoch" => Some(epoch(*t)),
+                "timezone" => Some(Numeric::from(offset)),
+                "timezone_hour" => Some(Numeric::from(offset / 3600)),
+                "timezone_minute" => Some(Numeric::from(offset / 60 % 60)),
+                _ => field(&name, zone(call).to_local(*t)),
+            }
+        }
+        Value::Timestamp(t) if name == "epoch" => Some(epoch(*t)),
+        Value::Timestamp(t) => field(&name, *t),
+        Value::Date(days) if name == "epoch" => Some(Numeric::from((i64::from(*days)) * 86_400 + UNIX_OFFSET_SECONDS)),
+        Value::Date(days) => field(&name, i64::from(*days) * DAY_MICROS),
+        _ => None,
+    };
+    found.map(Some).ok_or_else(|| {
+        bad_parameter(format!("unit \"{name}\" not recognized for type {}", call.types[1]))
+    })
+}
+
+fn extract(a: &[Value], call: &Call<'_>) -> Result<Value> {
+    Ok(extract_field(a, call)?.map_or(Value::Null, Value::Numeric))
+}
+
+fn date_part(a: &[Value], call: &Call<'_>) -> Result<Value> {
+    Ok(extract_field(a, call)?.map_or(Value::Null, |number| Value::Float8(number.to_f64())))
+}
+
+/// The beginning of the unit that a local time lies in.
+fn truncate(unit: &str, local: i64) -> Result<i64> {
+    if !is_finite(local) {
+        return Ok(local);
+    }
+    let mut civil = Civil::of_timestamp(local);
+    let step = match unit {
+        "microseconds" | "microsecond" => 1,
+        "milliseconds" | "millisecond" => 1000,
+        "second" | "seconds" => SECOND_MICROS,
+        "minute" | "minutes" => 60 * SECOND_MICROS,
+        "hour" | "hours" => 3600 * SECOND_MICROS,
+        _ => DAY_MICROS,
+    };
+    civil.micros -= civil.micros % step;
+    if step < DAY_MICROS {
+        return civil.timestamp();
+    }
+    let year = civil.year;
+    // The first year of a span that begins with the year 1 (or 0, for decades).
+    let span = |length: i64| (year - 1).div_euclid(length) * length + 1;
+    let start = |year: i64| (year, 1, 1);
+    (civil.year, civil.month, civil.day) = match unit {
+        "day" | "days" => (civil.year, civil.month, civil.day),
+        "week" | "weeks" => date_of(civil.days() - weekday_monday(civil.days())),
+        "month" | "months" => (civil.year, civil.month, 1),
+        "quarter" => (civil.year, (civil.month - 1) / 3 * 3 + 1, 1),
+        "year" | "years" => start(year),
+        "decade" => start(year.div_euclid(10) * 10),
+        "century" => start(span(100)),
+        "millennium" => start(span(1000)),
+        _ => return Err(bad_parameter(format!("unit \"{unit}\" not recognized for type timestamp without time zone"))),
+    };
+    civil.timestamp()
+}
+
+fn trunc_timestamp(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    Ok(Value::Timestamp(truncate(&text(&a[0]).to_ascii_lowercase(), moment(&a[1]))?))
+}
+
+fn trunc_zoned(a: &[Value], call: &Call<'_>) -> Result<Value> {
+    let zone = if a.len() > 2 { zone_named(text(&a[2]))? } else { zone(call) };
+    let time = moment(&a[1]);
+    if !is_finite(time) {
+        return Ok(a[1].clone());
+    }
+    Ok(Value::Timestamptz(zone.to_utc(truncate(&text(&a[0]).to_ascii_lowercase(), zone.to_local(time))?)))
+}
+
+fn trunc_interval(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    let mut span = interval(&a[1]);
+    let unit = text(&a[0]).to_ascii_lowercase();
+    let micros = |span: &mut Interval, step: i64| span.micros -= span.micros % step;
+    let months = |span: &mut Interval, step: i32| (span.months, span.days, span.micros) = (span.months - span.months % step, 0, 0);
+    match unit.as_str() {
+        "microseconds" => {}
+        "milliseconds" => micros(&mut span, 1000),
+        "second" => micros(&mut span, SECOND_MICROS),
+        "minute" => micros(&mut span, 60 * SECOND_MICROS),
+        "hour" => micros(&mut span, 3600 * SECOND_MICROS),
+        "day" => span.micros = 0,
+        "month" => months(&mut span, 1),
+        "quarter" => months(&mut span, 3),
+        "year" => months(&mut span, 12),
+        "decade" => months(&mut span, 120),
+        "century" => months(&mut span, 1200),
+        "millennium" => months(&mut span, 12_000),
+        _ => return Err(bad_parameter(format!("unit \"{unit}\" not recognized for type interval"))),
+    }
+    Ok(Value::Interval(span))
+}
+
+fn age(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    Ok(Value::Interval(age_between(moment(&a[0]), moment(&a[1]))?))
+}
+
+fn age_zoned(a: &[Value], call: &Call<'_>) -> Result<Value> {
+    let zone = zone(call);
+    Ok(Value::Interval(age_between(zone.to_local(moment(&a[0])), zone.to_local(moment(&a[1])))?))
+}
+
+/// Since midnight of today.
+fn age_today(a: &[Value], call: &Call<'_>) -> Result<Value> {
+    let zone = zone(call);
+    let today = truncate("day", zone.to_local(call.context.transaction_time))?;
+    let then = if matches!(a[0], Value::Timestamptz(_)) { zone.to_local(moment(&a[0])) } else { moment(&a[0]) };
+    Ok(Value::Interval(age_between(today, then)?))
+}
+
+fn to_timestamp(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    let seconds = float(&a[0]);
+    let micros = (seconds * 1e6).round() - UNIX_OFFSET_SECONDS as f64 * 1e6;
+    if seconds.is_infinite() {
+        return Ok(Value::Timestamptz(if seconds > 0.0 { i64::MAX } else { i64::MIN }));
+    }
+    if seconds.is_nan() || micros.abs() > 9.2e18 {
+        return Err(out_of_range("timestamp"));
+    }
+    Ok(Value::Timestamptz(Civil::of_timestamp(micros as i64).timestamp()?))
+}
+
+fn at_zone(a: &[Value], call: &Call<'_>) -> Result<Value> {
+    let zone = match &a[0] {
+        Value::Interval(offset) => Zone::Fixed((offset.micros / SECOND_MICROS) as i32),
+        name => zone_named(text(name))?,
+    };
+    Ok(match &a[1] {
+        Value::Timestamptz(t) if is_finite(*t) => Value::Timestamp(zone.to_local(*t)),
+        Value::Timestamp(t) if is_finite(*t) => Value::Timestamptz(zone.to_utc(*t)),
+        Value::Timestamptz(t) => Value::Timestamp(*t),
+        Value::Timestamp(t) => Value::Timestamptz(*t),
+        _ => return Err(SqlError::internal(format!("no time zone for {}", call.types[1]))),
+    })
+}
+
+fn make_date(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    let (year, month, day) = (int(&a[0]), int(&a[1]), int(&a[2]));
+    let year_zero = if year < 0 { year + 1 } else { year };
+    if year == 0 || !(1..=12).contains(&month) || day < 1 || day > month_days(year_zero, month) || year.abs() > 5_000_000 {
+        return Err(SqlError::new(
+            SqlState::DATETIME_FIELD_OVERFLOW,
+            format!("date field value out of range: {year}-{month:02}-{day:02}"),
+        ));
+    }
+    Ok(Value::Date(days_of(year_zero, month, day) as i32))
+}
+
+fn make_interval(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    let part = |i: usize| a.get(i).map_or(0, int);
+    let months = i32::try_from(part(0) * 12 + part(1)).map_err(|_| out_of_range("interval"))?;
+    let days = i32::try_from(part(2) * 7 + part(3)).map_err(|_| out_of_range("interval"))?;
+    let seconds = a.get(6).map_or(0.0, float);
+    let micros = (part(4) * 3600 + part(5) * 60) * SECOND_MICROS + (seconds * 1e6).round() as i64;
+    Ok(Value::Interval(Interval { months, days, micros }))
+}
+
+fn justify_hours(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    let span = interval(&a[0]);
+    let days = Interval { months: 0, days: (span.micros / DAY_MICROS) as i32, micros: 0 };
+    Ok(Value::Interval(interval_sum(&Interval { micros: span.micros % DAY_MICROS, ..span }, &days)?))
+}
+
+fn is_finite_value(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    Ok(Value::Bool(match &a[0] {
+        Value::Timestamptz(t) | Value::Timestamp(t) => is_finite(*t),
+        Value::Date(days) => *days != i32::MAX && *days != i32::MIN,
+        _ => true,
+    }))
+}
+
+const MONTHS: [&str; 12] =
+    ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"];
+const WEEKDAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+
+/// `to_char` for dates and times: the patterns that people use; what is none stays as it is.
+fn format_time(local: i64, offset: Option<i32>, template: &str) -> String {
+    let civil = Civil::of_timestamp(local);
+    let days = civil.days();
+    let hour = civil.micros / (3600 * SECOND_MICROS);
+    let hour_12 = (hour + 11) % 12 + 1;
+    let month = MONTHS[(civil.month - 1) as usize];
+    let weekday = WEEKDAYS[weekday_monday(days) as usize];
+    let micros = civil.micros % SECOND_MICROS;
+    let noon = |upper: bool| match (hour >= 12, upper) {
+        (true, true) => "PM",
+        (true, false) => "pm",
+        (false, true) => "AM",
+        (false, false) => "am",
+    };
+    let patterns: [(&str, &dyn Fn() -> String); 40] = [
+        ("HH24", &|| format!("{hour:02}")),
+        ("HH12", &|| format!("{hour_12:02}")),
+        ("HH", &|| format!("{hour_12:02}")),
+        ("hh24", &|| format!("{hour:02}")),
+        ("hh12", &|| format!("{hour_12:02}")),
+        ("MI", &|| format!("{:02}", civil.micros / (60 * SECOND_MICROS) % 60)),
+        ("mi", &|| format!("{:02}", civil.micros / (60 * SECOND_MICROS) % 60)),
+        ("SSSS", &|| (civil.micros / SECOND_MICROS).to_string()),
+        ("SS", &|| format!("{:02}", civil.micros / SECOND_MICROS % 60)),
+        ("ss", &|| format!("{:02}", civil.micros / SECOND_MICROS % 60)),
+        ("MS", &|| format!("{:03}", micros / 1000)),
+        ("US", &|| format!("{micros:06}")),
+        ("YYYY", &|| format!("{:04}", civil.year)),
+        ("yyyy", &|| format!("{:04}", civil.year)),
+        ("YY", &|| format!("{:02}", civil.year.rem_euclid(100))),
+        ("yy", &|| format!("{:02}", civil.year.rem_euclid(100))),
+        ("IYYY", &|| format!("{:04}", iso_week(days).0)),
+        ("IW", &|| format!("{:02}", iso_week(days).1)),
+        ("MONTH", &|| format!("{:<9}", month.to_uppercase())),
+        ("Month", &|| format!("{month:<9}")),
+        ("month", &|| format!("{:<9}", month.to_lowercase())),
+        ("MON", &|| month[..3].to_uppercase()),
+        ("Mon", &|| month[..3].to_string()),
+        ("mon", &|| month[..3].to_lowercase()),
+        ("MM", &|| format!("{:02}", civil.month)),
+        ("mm", &|| format!("{:02}", civil.month)),
+        ("DAY", &|| format!("{:<9}", weekday.to_uppercase())),
+        ("Day", &|| format!("{weekday:<9}")),
+        ("day", &|| format!("{:<9}", weekday.to_lowercase())),
+        ("DDD", &|| format!("{:03}", days - days_of(civil.year, 1, 1) + 1)),
+        ("DD", &|| format!("{:02}", civil.day)),
+        ("dd", &|| format!("{:02}", civil.day)),
+        ("DY", &|| weekday[..3].to_uppercase()),
+        ("Dy", &|| weekday[..3].to_string()),
+        ("D", &|| ((weekday_monday(days) + 1) % 7 + 1).to_string()),
+        ("Q", &|| ((civil.month - 1) / 3 + 1).to_string()),
+        ("AM", &|| noon(true).to_string()),
+        ("PM", &|| noon(true).to_string()),
+        ("am", &|| noon(false).to_string()),
+        ("pm", &|| noon(false).to_string()),
+    ];
+    let zone_text = || {
+        let offset = offset.unwrap_or(0);
+        let minutes = (offset.abs() / 60) % 60;
+        let tail = if minutes != 0 { format!(":{minutes:02}") } else { String::new() };
+        format!("{}{:02}{tail}", if offset < 0 { '-' } else { '+' }, offset.abs() / 3600)
+    };
+    let mut out = String::new();
+    let mut rest = template;
+    let mut trim = false;
+    while let Some(first) = rest.chars().next() {
+        if let Some(quoted) = rest.strip_prefix('"') {
+            let end = quoted.find('"').unwrap_or(quoted.len());
+            out.push_str(&quoted[..end]);
+            rest = quoted.get(end + 1..).unwrap_or("");
+        } else if let Some(after) = rest.strip_prefix("FM") {
+            trim = true;
+            rest = after;
+        } else if let Some(after) = rest.strip_prefix("OF").or_else(|| rest.strip_prefix("TZH:TZM")) {
+            out.push_str(&zone_text());
+            rest = after;
+        } else if let Some(after) = rest.strip_prefix("TZ") {
+            if offset == Some(0) {
+                out.push_str("UTC");
+            } else if offset.is_some() {
+                out.push_str(&zone_text());
+            }
+            rest = after;
+        } else if let Some((pattern, render)) =
+            patterns.iter().filter(|(pattern, _)| rest.starts_with(pattern)).max_by_key(|(pattern, _)| pattern.len())
+        {
+            let text = render();
+            let trimmed = text.trim_end().trim_start_matches('0');
+            out.push_str(if !trim { &text } else if trimmed.is_empty() { "0" } else { trimmed });
+            trim = false;
+            rest = &rest[pattern.len()..];
+        } else {
+            out.push(first);
+            rest = &rest[first.len_utf8()..];
+        }
+    }
+    out
+}
+
+fn char_timestamp(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    let time = moment(&a[0]);
+    Ok(if is_finite(time) { Value::text(format_time(time, None, text(&a[1]))) } else { Value::Null })
+}
+
+fn char_zoned(a: &[Value], call: &Call<'_>) -> Result<Value> {
+    let (time, zone) = (moment(&a[0]), zone(call));
+    if !is_finite(time) {
+        return Ok(Value::Null);
+    }
+    Ok(Value::text(format_time(zone.to_local(time), Some(zone.offset_at(time)), text(&a[1]))))
+}
+
+/// `to_date` and `to_timestamp` with a template of digits and separators.
+fn by_template(input: &str, template: &str) -> Result<Civil> {
+    let mut civil = Civil { year: 1, month: 1, day: 1, micros: 0 };
+    let mut rest = input.trim_start();
+    let mut pattern = template;
+    let mut afternoon = None;
+    let invalid = || SqlError::new(SqlState::INVALID_DATETIME_FORMAT, format!("invalid value \"{input}\" for \"{template}\""));
+    while let Some(first) = pattern.chars().next() {
+        let known = ["YYYY", "HH24", "HH12", "MON", "Mon", "mon", "MM", "DD", "HH", "MI", "SS", "MS", "US", "AM", "PM", "YY"];
+        let Some(name) = known.iter().find(|name| pattern.get(..name.len()).is_some_and(|head| head.eq_ignore_ascii_case(name)))
+        else {
+            pattern = &pattern[first.len_utf8()..];
+            let separator = rest.chars().next();
+            if separator.is_some_and(|c| !c.is_alphanumeric()) || (separator == Some(first)) {
+                rest = &rest[separator.map_or(0, char::len_utf8)..];
+            }
+            continue;
+        };
+        pattern = &pattern[name.len()..];
+        let upper = name.to_ascii_uppercase();
+        if upper == "MON" {
+            let word = rest.get(..3).ok_or_else(invalid)?;
+            let at = MONTHS.iter().position(|month| month[..3].eq_ignore_ascii_case(word)).ok_or_else(invalid)?;
+            civil.month = at as i64 + 1;
+            rest = &rest[3..];
+            continue;
+        }
+        if upper == "AM" || upper == "PM" {
+            afternoon = Some(rest.get(..2).ok_or_else(invalid)?.eq_ignore_ascii_case("pm"));
+            rest = &rest[2..];
+            continue;
+        }
+        let width = match upper.as_str() {
+            "YYYY" => 4,
+            "US" => 6,
+            "MS" => 3,
+            _ => 2,
+        };
+        let end = rest.bytes().take(width).take_while(u8::is_ascii_digit).count();
+        let value: i64 = rest[..end].parse().map_err(|_| invalid())?;
+        rest = &rest[end..];
+        match upper.as_str() {
+            "YYYY" => civil.year = value,
+            "YY" => civil.year = if value < 70 { 2000 + value } else { 1900 + value },
+            "MM" => civil.month = value,
+            "DD" => civil.day = value,
+            "HH24" | "HH12" | "HH" => civil.micros += value * 3600 * SECOND_MICROS,
+            "MI" => civil.micros += value * 60 * SECOND_MICROS,
+            "SS" => civil.micros += value * SECOND_MICROS,
+            "MS" => civil.micros += value * 10i64.pow(6 - end as u32),
+            _ => civil.micros += value * 10i64.pow(6 - end as u32),
+        }
+    }
+    let hour = civil.micros / (3600 * SECOND_MICROS);
+    match afternoon {
+        Some(true) if hour < 12 => civil.micros += DAY_MICROS / 2,
+        Some(false) if hour == 12 => civil.micros -= DAY_MICROS / 2,
+        _ => {}
+    }
+    let valid = (1..=12).contains(&civil.month) && civil.day >= 1 && civil.day <= month_days(civil.year, civil.month);
+    if !valid || civil.micros > DAY_MICROS {
+        return Err(SqlError::new(
+            SqlState::DATETIME_FIELD_OVERFLOW,
+            format!("date/time field value out of range: \"{input}\""),
+        ));
+    }
+    Ok(civil)
+}
+
+fn to_date(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    Ok(Value::Date(by_template(text(&a[0]), text(&a[1]))?.days() as i32))
+}
+
+fn to_timestamp_template(a: &[Value], call: &Call<'_>) -> Result<Value> {
+    Ok(Value::Timestamptz(zone(call).to_utc(by_template(text(&a[0]), text(&a[1]))?.timestamp()?)))
+}
+
+fn date_of_value(a: &[Value], call: &Call<'_>) -> Result<Value> {
+    crate::types::cast(&a[0], &call.types[0], &Type::Date, crate::types::CastContext::Explicit, call.context)
+}
+
+pub(super) const FUNCTIONS: &[Entry] = &[
+    Entry::scalar("now", "", "timestamptz", now).stable(),
+    Entry::scalar("transaction_timestamp", "", "timestamptz", now).stable(),
+    Entry::scalar("current_timestamp", "", "timestamptz", now).stable(),
+    Entry::scalar("statement_timestamp", "", "timestamptz", statement_time).stable(),
+    Entry::scalar("clock_timestamp", "", "timestamptz", clock_time).volatile(),
+    Entry::scalar("localtimestamp", "", "timestamp", local_now).stable(),
+    Entry::scalar("current_date", "", "date", today).stable(),
+    Entry::scalar("localtime", "", "time", local_time).stable(),
+    Entry::scalar("current_time", "", "time", local_time).stable(),
+    Entry::scalar("extract", "text timestamptz", "numeric", extract).stable(),
+    Entry::scalar("extract", "text timestamp", "numeric", extract),
+    Entry::scalar("extract", "text date", "numeric", extract),
+    Entry::scalar("extract", "text time", "numeric", extract),
+    Entry::scalar("extract", "text interval", "numeric", extract),
+    Entry::scalar("date_part", "text timestamptz", "float8", date_part).stable(),
+    Entry::scalar("date_part", "text timestamp", "float8", date_part),
+    Entry::scalar("date_part", "text date", "float8", date_part),
+    Entry::scalar("date_part", "text time", "float8", date_part),
+    Entry::scalar("date_part", "text interval", "float8", date_part),
+    Entry::scalar("date_trunc", "text timestamptz", "timestamptz", trunc_zoned).stable(),
+    Entry::scalar("date_trunc", "text timestamptz text", "timestamptz", trunc_zoned).stable(),
+    Entry::scalar("date_trunc", "text timestamp", "timestamp", trunc_timestamp),
+    Entry::scalar("date_trunc", "text interval", "interval", trunc_interval),
+    Entry::scalar("age", "timestamptz timestamptz", "interval", age_zoned).stable(),
+    Entry::scalar("age", "timestamp timestamp", "interval", age),
+    Entry::scalar("age", "timestamptz", "interval", age_today).stable(),
+    Entry::scalar("age", "timestamp", "interval", age_today).stable(),
+    Entry::scalar("to_timestamp", "float8", "timestamptz", to_timestamp),
+    Entry::scalar("to_timestamp", "text text", "timestamptz", to_timestamp_template).stable(),
+    Entry::scalar("to_date", "text text", "date", to_date),
+    Entry::scalar("to_char", "timestamptz text", "text", char_zoned).stable(),
+    Entry::scalar("to_char", "timestamp text", "text", char_timestamp),
+    Entry::scalar("timezone", "text timestamptz", "timestamp", at_zone),
+    Entry::scalar("timezone", "text timestamp", "timestamptz", at_zone),
+    Entry::scalar("timezone", "interval timestamptz", "timestamp", at_zone),
+    Entry::scalar("timezone", "interval timestamp", "timestamptz", at_zone),
+    Entry::scalar("make_date", "int4 int4 int4", "date", make_date),
+    Entry::scalar("make_interval", "int4 int4 int4 int4 int4 int4 float8", "interval", make_interval),
+    Entry::scalar("justify_hours", "interval", "interval", justify_hours),
+    Entry::scalar("isfinite", "timestamptz", "bool", is_finite_value),
+    Entry::scalar("isfinite", "timestamp", "bool", is_finite_value),
+    Entry::scalar("isfinite", "date", "bool", is_finite_value),
+    Entry::scalar("date", "timestamptz", "date", date_of_value).stable(),
+    Entry::scalar("date", "timestamp", "date", date_of_value),
+];
+
+pub(super) const OPERATORS: &[Entry] = &[
+    Entry::scalar("+", "timestamptz interval", "timestamptz", add_to_zoned).stable(),
+    Entry::scalar("+", "interval timestamptz", "timestamptz", zoned_added).stable(),
+    Entry::scalar("-", "timestamptz interval", "timestamptz", subtract_from_zoned).stable(),
+    Entry::scalar("+", "timestamp interval", "timestamp", add_to_timestamp),
+    Entry::scalar("+", "interval timestamp", "timestamp", timestamp_added),
+    Entry::scalar("-", "timestamp interval", "timestamp", subtract_from_timestamp),
+    Entry::scalar("-", "timestamptz timestamptz", "interval", timestamps_apart),
+    Entry::scalar("-", "timestamp timestamp", "interval", timestamps_apart),
+    Entry::scalar("+", "date int4", "date", date_plus),
+    Entry::scalar("+", "int4 date", "date", date_added),
+    Entry::scalar("-", "date int4", "date", date_minus),
+    Entry::scalar("-", "date date", "int4", dates_apart),
+    Entry::scalar("+", "date time", "timestamp", date_plus_time),
+    Entry::scalar("+", "time interval", "time", time_plus),
+    Entry::scalar("-", "time interval", "time", time_minus),
+    Entry::scalar("-", "time time", "interval", times_apart),
+    Entry::scalar("+", "interval interval", "interval", intervals_sum),
+    Entry::scalar("-", "interval interval", "interval", intervals_apart),
+    Entry::scalar("-", "interval", "interval", negate),
+    Entry::scalar("*", "interval float8", "interval", times_factor),
+    Entry::scalar("*", "float8 interval", "interval", factor_times),
+    Entry::scalar("/", "interval float8", "interval", over),
+];

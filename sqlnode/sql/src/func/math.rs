@@ -1,0 +1,292 @@
+//! Mathematics. Decimals are computed exactly where PostgreSQL does so; transcendental functions go through doubles.
+
+use super::arithmetic::{checked_float, int2_remainder, int4_remainder, int8_remainder, numeric_remainder};
+use super::registry::{Call, Entry};
+use super::values::{bad_parameter, division_by_zero, float, int, numeric, overflow};
+use crate::error::{Result, SqlError, SqlState};
+use crate::types::{Numeric, Type, Value};
+
+fn absolute(a: &[Value], call: &Call<'_>) -> Result<Value> {
+    Ok(match &a[0] {
+        Value::Int2(value) => Value::Int2(value.checked_abs().ok_or_else(|| overflow("smallint"))?),
+        Value::Int4(value) => Value::Int4(value.checked_abs().ok_or_else(|| overflow("integer"))?),
+        Value::Int8(value) => Value::Int8(value.checked_abs().ok_or_else(|| overflow("bigint"))?),
+        Value::Float4(value) => Value::Float4(value.abs()),
+        Value::Float8(value) => Value::Float8(value.abs()),
+        Value::Numeric(value) => Value::Numeric(value.abs()),
+        _ => return Err(SqlError::internal(format!("no absolute value of {}", call.result))),
+    })
+}
+
+fn float_function(a: &[Value], f: fn(f64) -> f64) -> Result<Value> {
+    Ok(Value::Float8(f(float(&a[0]))))
+}
+
+fn numeric_function(a: &[Value], f: fn(&Numeric) -> Result<Numeric>) -> Result<Value> {
+    Ok(Value::Numeric(f(&numeric(&a[0]))?))
+}
+
+fn sign(number: &Numeric) -> Result<Numeric> {
+    Ok(if number.is_nan() { Numeric::NaN } else { Numeric::from(i64::from(number.signum())) })
+}
+
+fn places(a: &[Value]) -> i32 {
+    int(&a[1]).clamp(-200_000, 200_000) as i32
+}
+
+fn round_to(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    Ok(Value::Numeric(numeric(&a[0]).round(places(a))?))
+}
+
+fn truncate_to(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    Ok(Value::Numeric(numeric(&a[0]).truncate(places(a))?))
+}
+
+fn float_mod(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    if float(&a[1]) == 0.0 { Err(division_by_zero()) } else { Ok(Value::Float8(float(&a[0]) % float(&a[1]))) }
+}
+
+fn power_error(message: &str) -> SqlError {
+    SqlError::new(SqlState::INVALID_ARGUMENT_FOR_POWER_FUNCTION, message)
+}
+
+fn power(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    let (base, exponent) = (float(&a[0]), float(&a[1]));
+    if base == 0.0 && exponent < 0.0 {
+        return Err(power_error("zero raised to a negative power is undefined"));
+    }
+    if base < 0.0 && exponent.is_finite() && exponent.fract() != 0.0 {
+        return Err(power_error("a negative number raised to a non-integer power yields a complex result"));
+    }
+    Ok(Value::Float8(checked_float(base.powf(exponent), &[base, exponent], base == 0.0 || exponent.is_infinite())?))
+}
+
+/// A double as a decimal of about sixteen significant digits, as PostgreSQL gives transcendental results.
+fn inexact(value: f64, least_scale: u32) -> Result<Numeric> {
+    if !value.is_finite() {
+        return Numeric::from_float(value, 17);
+    }
+    let magnitude = if value == 0.0 { 0 } else { value.abs().log10().floor() as i32 };
+    let scale = (16 - magnitude).max(least_scale as i32).clamp(0, 1000);
+    Numeric::from_float(value, 17)?.round(scale)
+}
+
+/// Whole exponents are multiplied out, others go through doubles.
+fn numeric_power(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    let (base, exponent) = (numeric(&a[0]), numeric(&a[1]));
+    if base.signum() == 0 && exponent.signum() < 0 {
+        return Err(power_error("zero raised to a negative power is undefined"));
+    }
+    let whole = exponent.truncate(0)? == exponent;
+    if base.signum() < 0 && !whole {
+        return Err(power_error("a negative number raised to a non-integer power yields a complex result"));
+    }
+    let result = base.to_f64().powf(exponent.to_f64());
+    let scale = base.scale().max(exponent.scale());
+    let magnitude = if result == 0.0 || !result.is_finite() { 0 } else { result.abs().log10().floor() as i64 };
+    // Significant digits: sixteen at least, in groups of four as PostgreSQL counts them.
+    let scale = (16 - magnitude).max(i64::from(scale)).clamp(0, 1000) as i32;
+    if let (true, Some(count), Numeric::Finite { .. }) = (whole, exponent.to_i64(), &base) {
+        let bits = match &base {
+            Numeric::Finite { digits, .. } => digits.bits().saturating_mul(count.unsigned_abs()),
+            _ => 0,
+        };
+        if bits > 2_000_000 {
+            return Err(SqlError::new(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, "value overflows numeric format"));
+        }
+        let mut product = Numeric::from(1);
+        let (mut square, mut rest) = (base, count.unsigned_abs());
+        while rest > 0 {
+            if rest & 1 == 1 {
+                product = product.multiply(&square)?;
+            }
+            rest >>= 1;
+            if rest > 0 {
+                square = square.multiply(&square)?;
+            }
+        }
+        let value = if count < 0 { Numeric::from(1).divide(&product)? } else { product };
+        return Ok(Value::Numeric(value.round(scale)?));
+    }
+    Ok(Value::Numeric(inexact(result, scale as u32)?))
+}
+
+fn square_root(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    if float(&a[0]) < 0.0 {
+        return Err(power_error("cannot take square root of a negative number"));
+    }
+    float_function(a, f64::sqrt)
+}
+
+fn exponential(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    let value = float(&a[0]);
+    Ok(Value::Float8(checked_float(value.exp(), &[value], value == f64::NEG_INFINITY)?))
+}
+
+fn numeric_exponential(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    let value = numeric(&a[0]);
+    let result = value.to_f64().exp();
+    if result.is_infinite() && matches!(value, Numeric::Finite { .. }) {
+        return Err(SqlError::new(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, "value overflows numeric format"));
+    }
+    Ok(Value::Numeric(inexact(result, value.scale())?))
+}
+
+fn check_logarithm(value: f64) -> Result<f64> {
+    let error = |message: &str| Err(SqlError::new(SqlState::INVALID_ARGUMENT_FOR_LOG, message));
+    if value == 0.0 {
+        error("cannot take logarithm of zero")
+    } else if value < 0.0 {
+        error("cannot take logarithm of a negative number")
+    } else {
+        Ok(value)
+    }
+}
+
+fn logarithm(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    Ok(Value::Float8(check_logarithm(float(&a[0]))?.ln()))
+}
+
+fn logarithm_10(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    Ok(Value::Float8(check_logarithm(float(&a[0]))?.log10()))
+}
+
+fn numeric_logarithm(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    let value = numeric(&a[0]);
+    Ok(Value::Numeric(inexact(check_logarithm(value.to_f64())?.ln(), value.scale())?))
+}
+
+fn numeric_logarithm_10(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    let value = numeric(&a[0]);
+    Ok(Value::Numeric(inexact(check_logarithm(value.to_f64())?.log10(), value.scale())?))
+}
+
+fn numeric_logarithm_base(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    let (base, value) = (check_logarithm(numeric(&a[0]).to_f64())?, check_logarithm(numeric(&a[1]).to_f64())?);
+    if base == 1.0 {
+        return Err(division_by_zero());
+    }
+    Ok(Value::Numeric(inexact(value.ln() / base.ln(), numeric(&a[1]).scale())?))
+}
+
+fn integer_division(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    Ok(Value::Numeric(numeric(&a[0]).subtract(&numeric(&a[0]).remainder(&numeric(&a[1]))?)?.divide(&numeric(&a[1]))?.truncate(0)?))
+}
+
+fn greatest_common_divisor(a: &[Value], call: &Call<'_>) -> Result<Value> {
+    let (mut x, mut y) = (int(&a[0]).unsigned_abs(), int(&a[1]).unsigned_abs());
+    while y != 0 {
+        (x, y) = (y, x % y);
+    }
+    if *call.result == Type::Int4 {
+        return Ok(Value::Int4(i32::try_from(x).map_err(|_| overflow("integer"))?));
+    }
+    Ok(Value::Int8(i64::try_from(x).map_err(|_| overflow("bigint"))?))
+}
+
+fn random(_: &[Value], call: &Call<'_>) -> Result<Value> {
+    let mut bytes = [0; 8];
+    call.context.random.fill(&mut bytes);
+    // 53 bits: every double in [0, 1) of that spacing is equally likely.
+    Ok(Value::Float8((u64::from_be_bytes(bytes) >> 11) as f64 / (1u64 << 53) as f64))
+}
+
+fn pi(_: &[Value], _: &Call<'_>) -> Result<Value> {
+    Ok(Value::Float8(std::f64::consts::PI))
+}
+
+fn arc_tangent_2(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    Ok(Value::Float8(float(&a[0]).atan2(float(&a[1]))))
+}
+
+fn width_bucket(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    let (value, low, high, count) = (float(&a[0]), float(&a[1]), float(&a[2]), int(&a[3]));
+    let error = |message: &str| Err(SqlError::new(SqlState::INVALID_PARAMETER_VALUE, message));
+    if count <= 0 {
+        return error("count must be greater than zero");
+    }
+    if low == high || !low.is_finite() || !high.is_finite() || value.is_nan() {
+        return error("lower bound cannot equal upper bound");
+    }
+    let position = (value - low) / (high - low) * count as f64;
+    Ok(Value::Int4(if position < 0.0 { 0 } else { (position.floor() as i64 + 1).min(count + 1) as i32 }))
+}
+
+fn scale(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    Ok(Value::Int4(numeric(&a[0]).scale() as i32))
+}
+
+fn trim_scale(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    Ok(Value::Numeric(numeric(&a[0]).without_trailing_zeros(0)))
+}
+
+fn inverse_sine(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    if float(&a[0]).abs() > 1.0 { Err(bad_parameter("input is out of range")) } else { float_function(a, f64::asin) }
+}
+
+fn inverse_cosine(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    if float(&a[0]).abs() > 1.0 { Err(bad_parameter("input is out of range")) } else { float_function(a, f64::acos) }
+}
+
+pub(super) const FUNCTIONS: &[Entry] = &[
+    Entry::scalar("abs", "int2", "int2", absolute),
+    Entry::scalar("abs", "int4", "int4", absolute),
+    Entry::scalar("abs", "int8", "int8", absolute),
+    Entry::scalar("abs", "float4", "float4", absolute),
+    Entry::scalar("abs", "float8", "float8", absolute),
+    Entry::scalar("abs", "numeric", "numeric", absolute),
+    Entry::scalar("ceil", "float8", "float8", |a, _| float_function(a, f64::ceil)),
+    Entry::scalar("ceil", "numeric", "numeric", |a, _| numeric_function(a, Numeric::ceil)),
+    Entry::scalar("ceiling", "float8", "float8", |a, _| float_function(a, f64::ceil)),
+    Entry::scalar("ceiling", "numeric", "numeric", |a, _| numeric_function(a, Numeric::ceil)),
+    Entry::scalar("floor", "float8", "float8", |a, _| float_function(a, f64::floor)),
+    Entry::scalar("floor", "numeric", "numeric", |a, _| numeric_function(a, Numeric::floor)),
+    Entry::scalar("round", "float8", "float8", |a, _| float_function(a, f64::round_ties_even)),
+    Entry::scalar("round", "numeric", "numeric", |a, _| numeric_function(a, |number| number.round(0))),
+    Entry::scalar("round", "numeric int4", "numeric", round_to),
+    Entry::scalar("trunc", "float8", "float8", |a, _| float_function(a, f64::trunc)),
+    Entry::scalar("trunc", "numeric", "numeric", |a, _| numeric_function(a, |number| number.truncate(0))),
+    Entry::scalar("trunc", "numeric int4", "numeric", truncate_to),
+    Entry::scalar("sign", "float8", "float8", |a, _| {
+        float_function(a, |value| if value == 0.0 || value.is_nan() { value } else { value.signum() })
+    }),
+    Entry::scalar("sign", "numeric", "numeric", |a, _| numeric_function(a, sign)),
+    Entry::scalar("mod", "int2 int2", "int2", int2_remainder),
+    Entry::scalar("mod", "int4 int4", "int4", int4_remainder),
+    Entry::scalar("mod", "int8 int8", "int8", int8_remainder),
+    Entry::scalar("mod", "numeric numeric", "numeric", numeric_remainder),
+    Entry::scalar("mod", "float8 float8", "float8", float_mod),
+    Entry::scalar("div", "numeric numeric", "numeric", integer_division),
+    Entry::scalar("gcd", "int4 int4", "int4", greatest_common_divisor),
+    Entry::scalar("gcd", "int8 int8", "int8", greatest_common_divisor),
+    Entry::scalar("power", "float8 float8", "float8", power),
+    Entry::scalar("power", "numeric numeric", "numeric", numeric_power),
+    Entry::scalar("pow", "float8 float8", "float8", power),
+    Entry::scalar("pow", "numeric numeric", "numeric", numeric_power),
+    Entry::scalar("sqrt", "float8", "float8", square_root),
+    Entry::scalar("sqrt", "numeric", "numeric", |a, _| numeric_function(a, Numeric::sqrt)),
+    Entry::scalar("cbrt", "float8", "float8", |a, _| float_function(a, f64::cbrt)),
+    Entry::scalar("exp", "float8", "float8", exponential),
+    Entry::scalar("exp", "numeric", "numeric", numeric_exponential),
+    Entry::scalar("ln", "float8", "float8", logarithm),
+    Entry::scalar("ln", "numeric", "numeric", numeric_logarithm),
+    Entry::scalar("log", "float8", "float8", logarithm_10),
+    Entry::scalar("log", "numeric", "numeric", numeric_logarithm_10),
+    Entry::scalar("log", "numeric numeric", "numeric", numeric_logarithm_base),
+    Entry::scalar("log10", "float8", "float8", logarithm_10),
+    Entry::scalar("log10", "numeric", "numeric", numeric_logarithm_10),
+    Entry::scalar("pi", "", "float8", pi),
+    Entry::scalar("degrees", "float8", "float8", |a, _| float_function(a, f64::to_degrees)),
+    Entry::scalar("radians", "float8", "float8", |a, _| float_function(a, f64::to_radians)),
+    Entry::scalar("sin", "float8", "float8", |a, _| float_function(a, f64::sin)),
+    Entry::scalar("cos", "float8", "float8", |a, _| float_function(a, f64::cos)),
+    Entry::scalar("tan", "float8", "float8", |a, _| float_function(a, f64::tan)),
+    Entry::scalar("asin", "float8", "float8", inverse_sine),
+    Entry::scalar("acos", "float8", "float8", inverse_cosine),
+    Entry::scalar("atan", "float8", "float8", |a, _| float_function(a, f64::atan)),
+    Entry::scalar("atan2", "float8 float8", "float8", arc_tangent_2),
+    Entry::scalar("width_bucket", "float8 float8 float8 int4", "int4", width_bucket),
+    Entry::scalar("scale", "numeric", "int4", scale),
+    Entry::scalar("trim_scale", "numeric", "numeric", trim_scale),
+    Entry::scalar("random", "", "float8", random).volatile(),
+];
