@@ -1,0 +1,59 @@
+//! What clients did and were told.
+
+use rockpool_engine::{RequestId, Time, Timestamp, TxnId};
+
+/// Something that a transaction saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// One key.
+    Key(Vec<u8>, Option<Vec<u8>>),
+    /// All keys from a start to an end.
+    Span(Vec<u8>, Vec<u8>, Vec<(Vec<u8>, Vec<u8>)>),
+}
+
+/// What became of a transaction, as its client knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It took effect at this timestamp.
+    Committed(Timestamp),
+    /// It wrote nothing and saw the state at this timestamp.
+    Read(Timestamp),
+    /// It took no effect.
+    Aborted,
+    /// The client does not know (yet).
+    Unknown,
+}
+
+/// One transaction.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Which client.
+    pub client: u64,
+    /// What it was for.
+    pub what: &'static str,
+    /// Its id.
+    pub txn: TxnId,
+    /// Its read timestamp.
+    pub read_timestamp: Timestamp,
+    /// When the client asked for it to begin.
+    pub invoked: Time,
+    /// When the client had its outcome.
+    pub returned: Option<Time>,
+    /// What it saw.
+    pub reads: Vec<Read>,
+    /// What it wrote.
+    pub writes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+/// Numbers for requests: never used twice in a run.
+#[derive(Debug, Default)]
+pub(crate) struct Requests(u64);
+
+impl Requests {
+    pub(crate) fn next(&mut self) -> RequestId {
+        self.0 += 1;
+        RequestId(self.0)
+    }
+}

@@ -1,0 +1,652 @@
+//! The world: events in a heap, nodes, network, clients, one thread.
+
+use crate::client::{Client, PATIENCE_US, Phase};
+use crate::history::{Event, Fate, Requests};
+use crate::host::Host;
+use crate::invariants::Invariants;
+use crate::network::Network;
+use crate::plan::{Fault, Mutant, Plan};
+use crate::rng::Stream;
+use crate::trace::Trace;
+use crate::workload::Work;
+use bytes::Bytes;
+use rockpool_engine::kv::{PendingFlush, PendingSync, StateStore};
+use rockpool_engine::{
+    ApplyTask, Fatal, Input, MembershipChange, NodeId, Notice, Output, Reply, RequestId, Role, Time, Timestamp,
+    Transaction, TxnId,
+};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+/// Something that will happen. Those that carry a `life` are dropped when the node has been started anew since.
+pub(crate) enum Happening {
+    Arrive { to: NodeId, from: NodeId, bytes: Bytes },
+    Wake { node: NodeId, life: u64 },
+    Synced { node: NodeId, life: u64, seq: u64, pending: Option<PendingSync> },
+    Apply { node: NodeId, life: u64, task: ApplyTask },
+    FlushBegin { node: NodeId, life: u64 },
+    FlushEnd { node: NodeId, life: u64, pending: PendingFlush },
+    Start { node: NodeId },
+    Fault(Fault),
+    Mend { number: u64 },
+    Client { client: usize, step: u64 },
+    Impatience { client: usize, step: u64 },
+    Enlist { node: NodeId },
+    Dismiss { node: NodeId },
+}
+
+/// Who asked for something.
+enum Asker {
+    Client(usize),
+    Operator,
+}
+
+/// Everything.
+pub(crate) struct World {
+    pub(crate) plan: Plan,
+    pub(crate) now: Time,
+    heap: BinaryHeap<Reverse<(Time, u64, usize)>>,
+    waiting: BTreeMap<usize, Happening>,
+    next_number: u64,
+    pub(crate) hosts: BTreeMap<NodeId, Host>,
+    network: Network,
+    clients: Vec<Client>,
+    requests: Requests,
+    askers: BTreeMap<RequestId, Asker>,
+    pub(crate) history: Vec<Event>,
+    pub(crate) invariants: Invariants,
+    pub(crate) trace: Trace,
+    operator: Stream,
+    /// Faults strike no more; clients settle what is open and begin nothing.
+    pub(crate) healed: bool,
+}
+
+/// Why a run failed.
+pub(crate) type Failure = String;
+
+impl World {
+    pub(crate) fn new(plan: Plan, print: bool) -> World {
+        let network = Network::new(&plan);
+        let operator = Stream::new(plan.seed, "operator");
+        let mut world = World {
+            now: Time::default(),
+            heap: BinaryHeap::new(),
+            waiting: BTreeMap::new(),
+            next_number: 0,
+            hosts: BTreeMap::new(),
+            network,
+            clients: Vec::new(),
+            requests: Requests::default(),
+            askers: BTreeMap::new(),
+            history: Vec::new(),
+            invariants: Invariants::default(),
+            trace: Trace::new(print),
+            operator,
+            healed: false,
+            plan,
+        };
+        for number in 1..=world.plan.nodes {
+            world.hosts.insert(NodeId(number), Host::new(&world.plan, NodeId(number)));
+            world.after(0, Happening::Start { node: NodeId(number) });
+            if number > 1 {
+                world.after(50_000, Happening::Enlist { node: NodeId(number) });
+            }
+        }
+        for id in 0..world.plan.clients {
+            world.clients.push(Client::new(world.plan.seed, id + 1));
+            world.after(600_000 + id * 1_000, Happening::Client { client: id as usize, step: 0 });
+        }
+        for (at, fault) in world.plan.faults.clone() {
+            world.after(at, Happening::Fault(fault));
+        }
+        world
+    }
+
+    fn after(&mut self, delay_us: u64, happening: Happening) {
+        self.at(self.now.plus_us(delay_us), happening);
+    }
+
+    fn at(&mut self, time: Time, happening: Happening) {
+        self.next_number += 1;
+        let slot = self.next_number as usize;
+        self.heap.push(Reverse((time, self.next_number, slot)));
+        self.waiting.insert(slot, happening);
+    }
+
+    /// Lets everything happen up to `until`, or until `enough` says so.
+    pub(crate) fn run_until(&mut self, until: Time, mut enough: impl FnMut(&World) -> bool) -> Result<(), Failure> {
+        let mut checked = 0u64;
+        while let Some(Reverse((time, _, _))) = self.heap.peek() {
+            if *time > until {
+                break;
+            }
+            let Some(Reverse((time, _, slot))) = self.heap.pop() else { break };
+            let Some(happening) = self.waiting.remove(&slot) else { continue };
+            self.now = self.now.max(time);
+            self.happen(happening)?;
+            checked += 1;
+            if checked.is_multiple_of(64) && enough(self) {
+                return Ok(());
+            }
+        }
+        self.now = self.now.max(until);
+        Ok(())
+    }
+
+    fn happen(&mut self, happening: Happening) -> Result<(), Failure> {
+        match happening {
+            Happening::Arrive { to, from, bytes } => self.input(to, None, Input::Message { from, bytes }),
+            Happening::Wake { node, life } => {
+                if let Some(host) = self.hosts.get_mut(&node).filter(|host| host.life == life) {
+                    host.wake_at = None;
+                }
+                self.input(node, Some(life), Input::Timeout)
+            }
+            Happening::Synced { node, life, seq, pending } => {
+                let Some(host) = self.hosts.get_mut(&node).filter(|host| host.life == life) else { return Ok(()) };
+                if let Some(pending) = pending {
+                    host.log.sync(pending).map_err(|error| error.to_string())?;
+                }
+                self.input(node, Some(life), Input::Persisted { seq })
+            }
+            Happening::Apply { node, life, task } => {
+                let Some(host) = self.hosts.get_mut(&node).filter(|host| host.life == life && host.machine.is_some())
+                else {
+                    return Ok(());
+                };
+                let done = task.run(&host.state);
+                match done {
+                    Ok(done) => {
+                        self.input(node, Some(life), Input::Applied(done))?;
+                        self.observe_state(node)
+                    }
+                    Err(fatal) => self.died(node, &fatal),
+                }
+            }
+            Happening::FlushBegin { node, life } => {
+                let Some(host) = self.hosts.get_mut(&node).filter(|host| host.life == life) else { return Ok(()) };
+                let pending = host.state.begin_flush();
+                let delay = host.draw.between(self.plan.sync_us.0, self.plan.sync_us.1 * 4);
+                self.after(delay, Happening::FlushEnd { node, life, pending });
+                Ok(())
+            }
+            Happening::FlushEnd { node, life, pending } => {
+                let Some(host) = self.hosts.get_mut(&node).filter(|host| host.life == life) else { return Ok(()) };
+                host.state.finish_flush(pending);
+                let group = self.plan.group();
+                self.input(node, Some(life), Input::Flushed { group })
+            }
+            Happening::Start { node } => self.start(node),
+            Happening::Fault(fault) => self.fault(fault),
+            Happening::Mend { number } => {
+                self.network.mend(number);
+                self.trace.line(self.now, "net", format_args!("mends {number}"));
+                Ok(())
+            }
+            Happening::Client { client, step } => self.client_acts(client, step),
+            Happening::Impatience { client, step } => {
+                if self.clients[client].step == step
+                    && let Some((_, node)) = self.clients[client].waits_for()
+                {
+                    self.trace.mark("a client ran out of patience");
+                    self.client_loses(client, node);
+                }
+                Ok(())
+            }
+            Happening::Enlist { node } => self.change_membership(MembershipChange::Add(node)),
+            Happening::Dismiss { node } => self.change_membership(MembershipChange::Remove(node)),
+        }
+    }
+
+    /// Hands an input to a node and carries out what comes of it. An input of an earlier life is dropped.
+    fn input(&mut self, node: NodeId, life: Option<u64>, input: Input) -> Result<(), Failure> {
+        let now = self.now;
+        let Some(host) = self.hosts.get_mut(&node) else { return Ok(()) };
+        if host.machine.is_none() || life.is_some_and(|life| life != host.life) {
+            return Ok(());
+        }
+        if host.paused_until > now {
+            // It stands still: the input waits for it.
+            let (until, life) = (host.paused_until, host.life);
+            match input {
+                Input::Message { from, bytes } => self.at(until, Happening::Arrive { to: node, from, bytes }),
+                Input::Timeout => self.at(until, Happening::Wake { node, life }),
+                Input::Persisted { seq } => self.at(until, Happening::Synced { node, life, seq, pending: None }),
+                // The machine takes these when they come: they hold what a thread of the paused process has finished.
+                other => return self.hand_over(node, other),
+            }
+            return Ok(());
+        }
+        self.hand_over(node, input)
+    }
+
+    fn hand_over(&mut self, node: NodeId, input: Input) -> Result<(), Failure> {
+        let now = self.now;
+        self.trace.line(now, node, format_args!("< {input}"));
+        let Some(host) = self.hosts.get_mut(&node) else { return Ok(()) };
+        if let Err(fatal) = host.handle(now, input) {
+            return self.died(node, &fatal);
+        }
+        self.drain(node)
+    }
+
+    fn drain(&mut self, node: NodeId) -> Result<(), Failure> {
+        while let Some(output) =
+            self.hosts.get_mut(&node).and_then(|host| host.machine.as_mut()).and_then(|m| m.poll_output())
+        {
+            self.trace.line(self.now, node, format_args!("> {output}"));
+            self.carry_out(node, output)?;
+        }
+        let Some(host) = self.hosts.get_mut(&node) else { return Ok(()) };
+        let life = host.life;
+        if let Some(status) = host.status(&self.plan) {
+            self.invariants.observe(node, life, &status)?;
+        }
+        let wake = host.machine.as_ref().and_then(|machine| machine.poll_timeout());
+        if let Some(wake) = wake {
+            let wake = wake.max(self.now.plus_us(1));
+            if host.wake_at.is_none_or(|at| wake < at) {
+                host.wake_at = Some(wake);
+                self.at(wake, Happening::Wake { node, life });
+            }
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, node: NodeId, output: Output) -> Result<(), Failure> {
+        let now = self.now;
+        let plan_sync = self.plan.sync_us;
+        let Some(host) = self.hosts.get_mut(&node) else { return Ok(()) };
+        let life = host.life;
+        match output {
+            Output::Send { to, bytes, .. } => {
+                for delay in self.network.delays(node, to) {
+                    self.after(delay, Happening::Arrive { to, from: node, bytes: bytes.clone() });
+                }
+            }
+            Output::Persist { seq, batches } => {
+                let pending = host.log.submit(&batches);
+                let took = host.draw.between(plan_sync.0, plan_sync.1);
+                let done = host.disk_free.max(now).plus_us(took);
+                host.disk_free = done;
+                if self.plan.mutant == Some(Mutant::LyingDisk) {
+                    self.at(now.plus_us(1), Happening::Synced { node, life, seq, pending: None });
+                    // It does get there, much later.
+                    self.at(done.plus_us(2_000_000), Happening::Synced { node, life, seq, pending: Some(pending) });
+                } else {
+                    self.at(done, Happening::Synced { node, life, seq, pending: Some(pending) });
+                }
+            }
+            Output::Apply(task) => {
+                let took = host.draw.between(self.plan.apply_us.0, self.plan.apply_us.1);
+                let done = host.apply_free.max(now).plus_us(took);
+                host.apply_free = done;
+                self.at(done, Happening::Apply { node, life, task });
+            }
+            Output::Flush { .. } => {
+                let at = host.apply_free.max(now).plus_us(1);
+                self.at(at, Happening::FlushBegin { node, life });
+            }
+            Output::Reply { request, reply } => match self.askers.remove(&request) {
+                Some(Asker::Client(client)) => self.client_hears(client, node, request, reply)?,
+                Some(Asker::Operator) | None => {}
+            },
+            Output::Notice(notice) => self.notice(&notice),
+        }
+        Ok(())
+    }
+
+    fn notice(&mut self, notice: &Notice) {
+        match notice {
+            Notice::Leader { role: Role::Leader, .. } => self.trace.mark("a leader was elected"),
+            Notice::Truncated { .. } => self.trace.mark("a log was cut"),
+            Notice::SnapshotSent { complete: true, .. } => self.trace.mark("a snapshot was sent"),
+            Notice::SnapshotSent { complete: false, .. } => self.trace.mark("a snapshot was given up"),
+            Notice::SnapshotInstalled { .. } => self.trace.mark("a snapshot was installed"),
+            Notice::BadMessage { .. } => self.trace.mark("a message could not be read"),
+            _ => {}
+        }
+    }
+
+    fn start(&mut self, node: NodeId) -> Result<(), Failure> {
+        let Some(host) = self.hosts.get_mut(&node) else { return Ok(()) };
+        if host.machine.is_some() || host.removed {
+            return Ok(());
+        }
+        match host.start(&self.plan, self.now) {
+            Ok(()) => {
+                self.trace.line(self.now, node, format_args!("starts"));
+                self.drain(node)
+            }
+            Err(fatal) => self.died(node, &fatal),
+        }
+    }
+
+    /// A machine that gives up is a failure of the run: disks here do not fail on their own.
+    fn died(&mut self, node: NodeId, fatal: &Fatal) -> Result<(), Failure> {
+        Err(format!("{node} stopped: {fatal}"))
+    }
+
+    fn observe_state(&mut self, node: NodeId) -> Result<(), Failure> {
+        let Some(host) = self.hosts.get(&node) else { return Ok(()) };
+        match host.fingerprint(&self.plan) {
+            Ok(Some(print)) => self.invariants.observe_state(node, print),
+            Ok(None) => Ok(()),
+            Err(fatal) => Err(format!("{node}'s state can't be read: {fatal}")),
+        }
+    }
+
+    fn fault(&mut self, fault: Fault) -> Result<(), Failure> {
+        if self.healed {
+            return Ok(());
+        }
+        let number = self.next_number;
+        self.trace.line(self.now, "", format_args!("fault {fault:?}"));
+        match fault {
+            Fault::Crash { node, down_us } => {
+                self.crash(node)?;
+                self.after(down_us, Happening::Start { node });
+            }
+            Fault::Pause { node, for_us } => {
+                if let Some(host) = self.hosts.get_mut(&node) {
+                    host.paused_until = self.now.plus_us(for_us);
+                    self.trace.mark("a node was paused");
+                }
+            }
+            Fault::Partition { side, for_us } => {
+                self.network.partition(number, &side);
+                self.trace.mark("the network was parted");
+                self.after(for_us, Happening::Mend { number });
+            }
+            Fault::Clog { from, to, for_us } => {
+                self.network.clog(number, from, to);
+                self.after(for_us, Happening::Mend { number });
+            }
+            Fault::ClockJump { node, by_us } => {
+                if let Some(host) = self.hosts.get_mut(&node) {
+                    host.jump(by_us);
+                    self.trace.mark("a clock jumped");
+                }
+            }
+            Fault::Transfer => {
+                let group = self.plan.group();
+                if let Some(leader) = self.leader() {
+                    self.operate(leader, |request| Input::TransferLeadership { request, group, to: None })?;
+                }
+            }
+            Fault::Collect => {
+                let group = self.plan.group();
+                let Some(leader) = self.leader() else { return Ok(()) };
+                let last =
+                    self.hosts.get(&leader).and_then(|host| host.status(&self.plan)).map(|status| status.last_commit);
+                // Only what every transaction under way has left behind: half a minute in production, all the patience here.
+                let behind =
+                    Timestamp(last.unwrap_or(Timestamp::ZERO).0.saturating_sub((2 * PATIENCE_US / 1000) << 16));
+                self.trace.mark("old versions were collected");
+                self.operate(leader, |request| Input::Collect { request, group, safe_point: behind })?;
+            }
+            Fault::Join { node } => {
+                let host = Host::new(&self.plan, node);
+                self.hosts.insert(node, host);
+                self.start(node)?;
+                self.trace.mark("a node joined under load");
+                self.after(1_000, Happening::Enlist { node });
+            }
+            Fault::Remove { node } => {
+                self.trace.mark("a node was removed under load");
+                self.after(0, Happening::Dismiss { node });
+            }
+        }
+        Ok(())
+    }
+
+    fn crash(&mut self, node: NodeId) -> Result<(), Failure> {
+        let Some(host) = self.hosts.get_mut(&node) else { return Ok(()) };
+        if host.machine.is_none() {
+            return Ok(());
+        }
+        let kept = host.crash().map_err(|fatal| fatal.to_string())?;
+        self.trace.mark("a node was killed");
+        self.trace.line(self.now, node, format_args!("{kept}"));
+        for client in 0..self.clients.len() {
+            self.client_loses(client, node);
+        }
+        Ok(())
+    }
+
+    /// Ends all faults: every node runs, the network is whole, clients begin nothing new.
+    pub(crate) fn heal(&mut self) -> Result<(), Failure> {
+        self.healed = true;
+        self.trace.line(self.now, "", format_args!("healed"));
+        self.network.heal();
+        let nodes: Vec<NodeId> = self.hosts.keys().copied().collect();
+        for node in nodes {
+            if let Some(host) = self.hosts.get_mut(&node) {
+                host.paused_until = self.now;
+            }
+            self.start(node)?;
+        }
+        Ok(())
+    }
+
+    /// The node that leads in the highest term.
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        let leading = self.hosts.values().filter_map(|host| Some((host.id, host.status(&self.plan)?)));
+        leading
+            .filter(|(_, status)| status.role == Role::Leader)
+            .max_by_key(|(_, status)| status.term)
+            .map(|(id, _)| id)
+    }
+
+    /// Nodes that belong to the cluster, as the leader sees it.
+    pub(crate) fn members(&self) -> Vec<NodeId> {
+        let status = self.leader().and_then(|leader| self.hosts.get(&leader)?.status(&self.plan));
+        status.map(|status| status.voters.into_iter().chain(status.learners).collect()).unwrap_or_default()
+    }
+
+    /// Clients whose transactions have no known fate yet.
+    pub(crate) fn open_fates(&self) -> usize {
+        self.clients.iter().filter(|client| !matches!(client.phase, Phase::Idle)).count()
+    }
+
+    fn operate(&mut self, node: NodeId, input: impl FnOnce(RequestId) -> Input) -> Result<(), Failure> {
+        let request = self.requests.next();
+        self.askers.insert(request, Asker::Operator);
+        self.input(node, None, input(request))
+    }
+
+    /// Asks for a change of membership until it stands.
+    fn change_membership(&mut self, change: MembershipChange) -> Result<(), Failure> {
+        let stands = match (change, self.leader()) {
+            (_, None) => false,
+            (MembershipChange::Add(node), Some(_)) => self.members().contains(&node),
+            (MembershipChange::Remove(node), Some(_)) => !self.members().contains(&node),
+        };
+        if stands {
+            if let MembershipChange::Remove(node) = change
+                && let Some(host) = self.hosts.get_mut(&node)
+            {
+                host.removed = true;
+                self.crash(node)?;
+            }
+            return Ok(());
+        }
+        let group = self.plan.group();
+        let nodes: Vec<NodeId> = self.hosts.keys().copied().collect();
+        let asked = self.leader().or_else(|| self.operator.pick(&nodes).copied());
+        let again = match change {
+            MembershipChange::Add(node) => Happening::Enlist { node },
+            MembershipChange::Remove(node) => Happening::Dismiss { node },
+        };
+        self.after(300_000, again);
+        match asked {
+            Some(node) => self.operate(node, |request| Input::ChangeMembership { request, group, change }),
+            None => Ok(()),
+        }
+    }
+
+    fn running_node(&mut self, client: usize) -> Option<NodeId> {
+        let running: Vec<NodeId> =
+            self.hosts.values().filter(|host| host.machine.is_some()).map(|host| host.id).collect();
+        self.clients[client].draw.pick(&running).copied()
+    }
+
+    fn client_acts(&mut self, client: usize, step: u64) -> Result<(), Failure> {
+        if self.clients[client].step != step {
+            return Ok(());
+        }
+        let Some(node) = self.running_node(client) else {
+            self.after(100_000, Happening::Client { client, step });
+            return Ok(());
+        };
+        let group = self.plan.group();
+        let request = self.requests.next();
+        let (keys, accounts, now) = (self.plan.keys, self.plan.accounts, self.now);
+        let it = &mut self.clients[client];
+        let input = match std::mem::replace(&mut it.phase, Phase::Idle) {
+            Phase::Idle if self.healed => return Ok(()),
+            Phase::Idle => {
+                let value = it.fresh_value();
+                let first = it.id == 1 && value == 1_000_001;
+                let work =
+                    if first { Work::Open { accounts } } else { Work::draw(&mut it.draw, keys, accounts, value) };
+                it.phase = Phase::Beginning { request, node, work, invoked: now };
+                Input::Begin { request, group }
+            }
+            Phase::Unsettled { request: None, event } => {
+                let (txn, read_timestamp) = (event.txn, event.read_timestamp);
+                it.phase = Phase::Unsettled { request: Some((request, node)), event };
+                self.trace.mark("a lost outcome was asked for");
+                Input::QueryOutcome { request, group, txn, read_timestamp }
+            }
+            busy => {
+                it.phase = busy;
+                return Ok(());
+            }
+        };
+        it.step += 1;
+        let step = it.step;
+        self.askers.insert(request, Asker::Client(client));
+        self.after(PATIENCE_US, Happening::Impatience { client, step });
+        self.input(node, None, input)
+    }
+
+    fn client_loses(&mut self, client: usize, node: NodeId) {
+        if let Some((request, _)) = self.clients[client].waits_for() {
+            if self.clients[client].lose_node(node) {
+                self.askers.remove(&request);
+            }
+            self.client_rests(client, 100_000);
+        }
+    }
+
+    /// Lets a client act again after a while.
+    fn client_rests(&mut self, client: usize, at_most_us: u64) {
+        let it = &mut self.clients[client];
+        let (step, pause) = (it.step, it.draw.below(at_most_us));
+        self.after(pause, Happening::Client { client, step });
+    }
+
+    fn client_hears(&mut self, client: usize, node: NodeId, request: RequestId, reply: Reply) -> Result<(), Failure> {
+        let now = self.now;
+        let think = self.plan.think_us;
+        let it = &mut self.clients[client];
+        if it.waits_for() != Some((request, node)) {
+            return Ok(());
+        }
+        it.step += 1;
+        match std::mem::replace(&mut it.phase, Phase::Idle) {
+            Phase::Idle => {}
+            Phase::Beginning { work, invoked, .. } => {
+                if let Reply::Begun { read_timestamp } = reply {
+                    return self.client_works(client, node, work, invoked, read_timestamp);
+                }
+            }
+            Phase::Committing { event, .. } | Phase::Unsettled { event, .. } => match reply {
+                Reply::Committed { timestamp } => self.settle(event, Fate::Committed(timestamp)),
+                Reply::Conflict { .. } => {
+                    self.trace.mark("a transaction met a conflict");
+                    self.settle(event, Fate::Aborted);
+                }
+                Reply::Retry(_) | Reply::Aborted => self.settle(event, Fate::Aborted),
+                _ => {
+                    let it = &mut self.clients[client];
+                    it.phase = Phase::Unsettled { request: None, event };
+                }
+            },
+        }
+        let pause = if reply_is_trouble(&self.clients[client].phase) { 200_000 } else { think };
+        let _ = now;
+        self.client_rests(client, pause);
+        Ok(())
+    }
+
+    /// The transaction's own code: reads and writes over a view, then off to commit.
+    fn client_works(
+        &mut self,
+        client: usize,
+        node: NodeId,
+        work: Work,
+        invoked: Time,
+        read_timestamp: Timestamp,
+    ) -> Result<(), Failure> {
+        let group = self.plan.group();
+        let Some(host) = self.hosts.get(&node) else { return Ok(()) };
+        let view = host.state.view().map_err(|error| error.to_string())?;
+        let mut transaction = match Transaction::new(view, group, read_timestamp) {
+            Ok(transaction) => transaction,
+            Err(error) => return Err(format!("client {} can't begin at {node}: {error}", client + 1)),
+        };
+        let seen = match work.run(&mut transaction) {
+            Ok(Ok(seen)) => seen,
+            Ok(Err(wrong)) => {
+                return Err(format!("client {} at {node}, reading at {read_timestamp}: {wrong}", client + 1));
+            }
+            Err(error) => return Err(format!("client {}'s {} failed: {error}", client + 1, work.name())),
+        };
+        let now = self.now;
+        let it = &mut self.clients[client];
+        let txn = if transaction.is_read_only() { TxnId([0xff; 16]) } else { it.fresh_txn() };
+        let event = Event {
+            client: it.id,
+            what: work.name(),
+            txn,
+            read_timestamp,
+            invoked,
+            returned: None,
+            reads: seen.reads,
+            writes: seen.writes,
+            fate: Fate::Unknown,
+        };
+        if transaction.is_read_only() {
+            it.step += 1;
+            self.history.push(Event { returned: Some(now), fate: Fate::Read(read_timestamp), ..event });
+            self.client_rests(client, self.plan.think_us);
+            return Ok(());
+        }
+        let request = self.requests.next();
+        let commit = transaction.into_commit(txn);
+        it.step += 1;
+        it.phase = Phase::Committing { request, node, event };
+        let step = it.step;
+        self.askers.insert(request, Asker::Client(client));
+        self.after(PATIENCE_US, Happening::Impatience { client, step });
+        // The machine is in the middle of handing out replies: the commit comes in as the next input.
+        if let Some(host) = self.hosts.get_mut(&node) {
+            self.trace.line(now, node, format_args!("< {request} {commit}"));
+            if let Err(fatal) = host.handle(now, Input::Commit { request, commit }) {
+                return self.died(node, &fatal);
+            }
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, event: Event, fate: Fate) {
+        self.history.push(Event { returned: Some(self.now), fate, ..event });
+    }
+}
+
+/// Whether a client should wait a little longer before it goes on.
+fn reply_is_trouble(phase: &Phase) -> bool {
+    matches!(phase, Phase::Unsettled { .. })
+}
