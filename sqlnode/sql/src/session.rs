@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::AtomicBool;
 
 use crate::error::Result;
@@ -37,6 +37,21 @@ pub struct SessionInfo {
     pub settings: BTreeMap<String, String>,
     /// What the statement may use.
     pub limits: Limits,
+    /// `pg_backend_pid()`
+    pub backend_pid: i32,
+    /// What statements leave behind in the session; shared by all statements of one.
+    pub state: Arc<Mutex<SessionState>>,
+}
+
+/// What statements leave behind in their session.
+#[derive(Clone, Debug, Default)]
+pub struct SessionState {
+    /// Settings changed by `set_config()`: name, value, until the transaction's end only. The session takes them.
+    pub changed_settings: Vec<(String, String, bool)>,
+    /// The last value that each sequence gave here: `currval()`.
+    pub sequence_values: BTreeMap<u32, i64>,
+    /// The sequence that gave a value last: `lastval()`.
+    pub last_sequence: Option<u32>,
 }
 
 impl SessionInfo {
@@ -51,6 +66,8 @@ impl SessionInfo {
             random_seed: [0; 32],
             settings: BTreeMap::new(),
             limits: Limits::default(),
+            backend_pid: 0,
+            state: Arc::default(),
         }
     }
 }
@@ -119,4 +136,17 @@ impl fmt::Display for CommandTag {
             CommandTag::Command(name) => f.write_str(name),
         }
     }
+}
+
+/// Where bare names are looked up: `pg_catalog` first, unless the session has it elsewhere.
+pub(crate) fn search_path(session: &SessionInfo) -> Vec<String> {
+    let mut path = Vec::new();
+    if !session.search_path.iter().any(|schema| schema == crate::catalog::PG_CATALOG) {
+        path.push(crate::catalog::PG_CATALOG.to_string());
+    }
+    path.extend(session.search_path.iter().map(|schema| match schema.as_str() {
+        "$user" => session.user.clone(),
+        other => other.to_string(),
+    }));
+    path
 }

@@ -1,0 +1,288 @@
+//! Whole queries: WITH, set operations, VALUES, ORDER BY, LIMIT.
+
+use std::sync::Arc;
+
+use sqlparser::ast::{self, LimitClause, OrderByKind, SetExpr, SetOperator, SetQuantifier};
+
+use super::call::sort_key;
+use super::select::BoundSelect;
+use super::{Aggregates, Binder, BoundQuery, Cte, OutputColumn};
+use crate::error::{Result, SqlError, SqlState};
+use crate::kind::fold;
+use crate::plan::{Bounds, Expr, Plan, Position, SetOperation, SortKey};
+use crate::types::{CastContext, Type, common_type};
+
+impl Binder<'_> {
+    /// A query that stands alone, or feeds a statement whose columns have these types.
+    pub(crate) fn bind_query(&mut self, query: &ast::Query, expected: Option<&[Type]>) -> Result<BoundQuery> {
+        let visible = self.ctes.len();
+        let aggregates = std::mem::replace(&mut self.aggregates, Aggregates::Refused("this clause"));
+        let set_functions = self.set_functions.take();
+        let result = self.bind_query_inside(query, expected);
+        self.ctes.truncate(visible);
+        self.aggregates = aggregates;
+        self.set_functions = set_functions;
+        result
+    }
+
+    /// A query within another statement's expression or FROM.
+    pub(super) fn bind_subquery(&mut self, query: &ast::Query) -> Result<BoundQuery> {
+        self.bind_query(query, None)
+    }
+
+    fn bind_query_inside(&mut self, query: &ast::Query, expected: Option<&[Type]>) -> Result<BoundQuery> {
+        let extras = [
+            (query.for_clause.is_some(), "FOR XML, FOR JSON and FOR BROWSE"),
+            (query.settings.is_some(), "SETTINGS"),
+            (query.format_clause.is_some(), "FORMAT"),
+            (!query.pipe_operators.is_empty(), "the pipe operator"),
+        ];
+        if let Some((_, what)) = extras.iter().find(|(present, _)| *present) {
+            return Err(SqlError::unsupported(what));
+        }
+        if let Some(with) = &query.with {
+            self.bind_with(with)?;
+        }
+        let order: &[ast::OrderByExpr] = match &query.order_by {
+            None => &[],
+            Some(ast::OrderBy { kind: OrderByKind::Expressions(order), interpolate: None }) => order,
+            Some(_) => return Err(SqlError::unsupported("ORDER BY ALL")),
+        };
+        if let Some(lock) = query.locks.first()
+            && !matches!(query.body.as_ref(), SetExpr::Select(_))
+        {
+            return Err(SqlError::unsupported(format!("{lock} with UNION, INTERSECT, EXCEPT or VALUES")));
+        }
+        let bound = self.bind_body(&query.body, order, expected)?;
+        let BoundSelect { mut plan, columns, order } = bound;
+        if !order.is_empty() {
+            plan = Plan::Sort { input: Box::new(plan), keys: order, top: None };
+        }
+        if let Some(bounds) = self.bind_bounds(query)? {
+            plan = Plan::Limit { input: Box::new(plan), bounds };
+        }
+        // Columns that were only there to sort by are dropped, and repeated ones repeated.
+        let ids: Vec<_> = columns.iter().map(|column| column.id).collect();
+        if plan.columns() != ids {
+            let columns =
+                columns.iter().map(|column| (column.id, Expr::column(column.id, column.ty.clone()))).collect();
+            plan = Plan::Project { input: Box::new(plan), columns };
+        }
+        Ok(BoundQuery { plan, columns })
+    }
+
+    fn bind_with(&mut self, with: &ast::With) -> Result<()> {
+        if with.recursive {
+            return Err(SqlError::unsupported("WITH RECURSIVE"));
+        }
+        for cte in &with.cte_tables {
+            let name = fold(&cte.alias.name);
+            if cte.from.is_some() {
+                return Err(SqlError::unsupported("FROM in WITH"));
+            }
+            let aliases: Vec<String> = cte.alias.columns.iter().map(|column| fold(&column.name)).collect();
+            let visible = self.ctes.len();
+            // A query at the top can't read an outer row, so its rows are computed once for all references.
+            let shared = if self.scopes.is_empty() {
+                let query = self.deeper(|binder| binder.bind_subquery(&cte.query))?;
+                self.next_cte += 1;
+                if aliases.len() > query.columns.len() {
+                    let message = format!(
+                        "WITH query \"{name}\" has {} columns available but {} columns specified",
+                        query.columns.len(),
+                        aliases.len()
+                    );
+                    return Err(SqlError::new(SqlState::INVALID_COLUMN_REFERENCE, message).at(self.at(&cte.alias.name)));
+                }
+                Some((self.next_cte, Arc::new(query.plan), query.columns))
+            } else {
+                None
+            };
+            self.ctes.push(Cte { name, query: (*cte.query).clone(), aliases, shared, visible });
+        }
+        Ok(())
+    }
+
+    fn bind_body(
+        &mut self,
+        body: &SetExpr,
+        order: &[ast::OrderByExpr],
+        expected: Option<&[Type]>,
+    ) -> Result<BoundSelect> {
+        match body {
+            SetExpr::Select(select) => self.bind_select(select, order, expected),
+            SetExpr::Query(query) => {
+                let query = self.deeper(|binder| binder.bind_query(query, expected))?;
+                self.ordered_by_output(query, order)
+            }
+            SetExpr::Values(values) => {
+                let query = self.bind_values(values, expected)?;
+                self.ordered_by_output(query, order)
+            }
+            SetExpr::SetOperation { op, set_quantifier, left, right } => {
+                let query = self.deeper(|binder| binder.bind_set_operation(*op, *set_quantifier, left, right, expected))?;
+                self.ordered_by_output(query, order)
+            }
+            SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
+                Err(SqlError::unsupported("a data-modifying statement in WITH"))
+            }
+            SetExpr::Table(_) => Err(SqlError::unsupported("TABLE name")),
+        }
+    }
+
+    /// Where only output columns can be named: their numbers, names, and expressions over them.
+    fn ordered_by_output(&mut self, query: BoundQuery, order: &[ast::OrderByExpr]) -> Result<BoundSelect> {
+        let mut keys: Vec<SortKey> = Vec::new();
+        let scope = self.derived_scope(&query, None)?;
+        for key in order {
+            let position = match &key.expr {
+                ast::Expr::Value(ast::ValueWithSpan { value: ast::Value::Number(digits, _), .. }) => digits.parse().ok(),
+                _ => None,
+            };
+            let expr = match position {
+                Some(number) => {
+                    let at: usize = number;
+                    let Some(column) = at.checked_sub(1).and_then(|at| query.columns.get(at)) else {
+                        let message = format!("ORDER BY position {number} is not in select list");
+                        return Err(SqlError::new(SqlState::INVALID_COLUMN_REFERENCE, message)
+                            .at(self.place(&key.expr).get()));
+                    };
+                    Expr::column(column.id, column.ty.clone())
+                }
+                None => {
+                    self.scopes.push(scope.clone());
+                    let bound = self.bind_expr(&key.expr);
+                    self.scopes.pop();
+                    match bound? {
+                        column @ Expr::Column { .. } => column,
+                        _ => {
+                            let message = "invalid UNION/INTERSECT/EXCEPT ORDER BY clause";
+                            return Err(SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, message)
+                                .with_detail("Only result column names can be used, not expressions or functions.")
+                                .at(self.place(&key.expr).get()));
+                        }
+                    }
+                }
+            };
+            keys.push(sort_key(expr, &key.options));
+        }
+        Ok(BoundSelect { plan: query.plan, columns: query.columns, order: keys })
+    }
+
+    fn bind_set_operation(
+        &mut self,
+        op: SetOperator,
+        quantifier: SetQuantifier,
+        left: &SetExpr,
+        right: &SetExpr,
+        expected: Option<&[Type]>,
+    ) -> Result<BoundQuery> {
+        let (op, name) = match op {
+            SetOperator::Union => (SetOperation::Union, "UNION"),
+            SetOperator::Intersect => (SetOperation::Intersect, "INTERSECT"),
+            SetOperator::Except => (SetOperation::Except, "EXCEPT"),
+            SetOperator::Minus => return Err(SqlError::new(SqlState::SYNTAX_ERROR, "syntax error at or near \"MINUS\"")),
+        };
+        let all = match quantifier {
+            SetQuantifier::All => true,
+            SetQuantifier::None | SetQuantifier::Distinct => false,
+            _ => return Err(SqlError::unsupported(format!("{name} BY NAME"))),
+        };
+        let left = self.bind_arm(left, expected)?;
+        let types: Vec<Type> = left.columns.iter().map(|column| column.ty.clone()).collect();
+        // An untyped literal on the right takes the type that the left has.
+        let right = self.bind_arm(right, expected.or(Some(&types)))?;
+        if left.columns.len() != right.columns.len() {
+            let message = format!("each {name} query must have the same number of columns");
+            return Err(SqlError::new(SqlState::SYNTAX_ERROR, message));
+        }
+        let mut columns = Vec::new();
+        let (mut lefts, mut rights) = (Vec::new(), Vec::new());
+        for (a, b) in left.columns.iter().zip(&right.columns) {
+            let ty = common_type(&[a.ty.clone(), b.ty.clone()], name)?;
+            let place = Position::default();
+            let left = self.coerce(Expr::column(a.id, a.ty.clone()), &ty, CastContext::Implicit, place)?;
+            let right = self.coerce(Expr::column(b.id, b.ty.clone()), &ty, CastContext::Implicit, place)?;
+            lefts.push((self.new_column(), left));
+            rights.push((self.new_column(), right));
+            columns.push(OutputColumn { name: a.name.clone(), id: self.new_column(), ty, source: None });
+        }
+        let ids = columns.iter().map(|column| column.id).collect();
+        let left = Box::new(Plan::Project { input: Box::new(left.plan), columns: lefts });
+        let right = Box::new(Plan::Project { input: Box::new(right.plan), columns: rights });
+        Ok(BoundQuery { plan: Plan::SetOperation { op, all, left, right, columns: ids }, columns })
+    }
+
+    fn bind_arm(&mut self, body: &SetExpr, expected: Option<&[Type]>) -> Result<BoundQuery> {
+        let bound = self.bind_body(body, &[], expected)?;
+        Ok(BoundQuery { plan: bound.plan, columns: bound.columns })
+    }
+
+    fn bind_values(&mut self, values: &ast::Values, expected: Option<&[Type]>) -> Result<BoundQuery> {
+        if values.explicit_row || values.value_keyword {
+            return Err(SqlError::unsupported("ROW in VALUES"));
+        }
+        let width = values.rows.first().map_or(0, |row| row.content.len());
+        let mut bound = Vec::new();
+        for row in &values.rows {
+            if row.content.len() != width {
+                return Err(SqlError::new(SqlState::SYNTAX_ERROR, "VALUES lists must all be the same length"));
+            }
+            let mut items = Vec::new();
+            for ast in &row.content {
+                items.push((self.bind_expr(ast)?, self.place(ast)));
+            }
+            bound.push(items);
+        }
+        let mut columns = Vec::new();
+        for at in 0..width {
+            let types: Vec<Type> = bound.iter().map(|row| row[at].0.ty()).collect();
+            let untyped = types.iter().all(|ty| *ty == Type::Unknown);
+            let ty = match expected.and_then(|types| types.get(at)) {
+                Some(ty) if untyped => ty.base(),
+                _ => self.common(&types, "VALUES", bound[0][at].1)?,
+            };
+            columns.push(OutputColumn { name: format!("column{}", at + 1), id: self.new_column(), ty, source: None });
+        }
+        let mut rows = Vec::new();
+        for row in bound {
+            let mut items = Vec::new();
+            for ((expr, place), column) in row.into_iter().zip(&columns) {
+                items.push(self.coerce(expr, &column.ty, CastContext::Implicit, place)?);
+            }
+            rows.push(items);
+        }
+        let ids = columns.iter().map(|column| column.id).collect();
+        Ok(BoundQuery { plan: Plan::Rows { columns: ids, rows }, columns })
+    }
+
+    fn bind_bounds(&mut self, query: &ast::Query) -> Result<Option<Bounds>> {
+        let (mut limit, offset) = match &query.limit_clause {
+            None => (None, None),
+            Some(LimitClause::LimitOffset { limit, offset, limit_by }) if limit_by.is_empty() => {
+                (limit.as_ref(), offset.as_ref().map(|offset| &offset.value))
+            }
+            Some(_) => return Err(SqlError::unsupported("this form of LIMIT")),
+        };
+        let one = ast::Expr::Value(ast::Value::Number("1".to_string(), false).into());
+        if let Some(fetch) = &query.fetch {
+            if fetch.with_ties || fetch.percent || limit.is_some() {
+                return Err(SqlError::unsupported("this form of FETCH"));
+            }
+            limit = Some(fetch.quantity.as_ref().unwrap_or(&one));
+        }
+        // LIMIT ALL and LIMIT NULL are no limit.
+        let scopes = std::mem::take(&mut self.scopes);
+        let mut bind = |ast: Option<&ast::Expr>| -> Result<Option<Expr>> {
+            let Some(ast) = ast else { return Ok(None) };
+            let place = self.place(ast);
+            let expr = self.bind_expr(ast)?;
+            let expr = self.coerce(expr, &Type::Int8, CastContext::Assignment, place)?;
+            Ok((!matches!(expr, Expr::Constant(crate::types::Value::Null, _))).then_some(expr))
+        };
+        let bounds = bind(limit).and_then(|limit| Ok(Bounds { limit, offset: bind(offset)? }));
+        self.scopes = scopes;
+        let bounds = bounds?;
+        Ok((bounds.limit.is_some() || bounds.offset.is_some()).then_some(bounds))
+    }
+}

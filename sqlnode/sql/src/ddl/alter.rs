@@ -1,0 +1,326 @@
+//! ALTER TABLE.
+
+use std::collections::BTreeSet;
+
+use sqlparser::ast::{self, AlterColumnOperation, AlterTableOperation as Op};
+
+use super::{Ddl, new_ident};
+use crate::bind::Binder;
+use crate::catalog::{Table, index_prefix};
+use crate::codec::prefix_end;
+use crate::error::{Result, SqlError, SqlState};
+use crate::exec::{self, Context};
+use crate::kind::{fold, name_parts};
+use crate::plan::Plan;
+use crate::session::Row;
+use crate::store::Direction;
+
+impl Ddl<'_> {
+    pub(super) fn alter_table(&mut self, alter: &ast::AlterTable) -> Result<&'static str> {
+        if alter.only || alter.location.is_some() || alter.on_cluster.is_some() || alter.table_type.is_some() {
+            return Err(SqlError::unsupported("this form of ALTER TABLE"));
+        }
+        if alter.if_exists && self.find(&alter.name)?.is_none() {
+            return Ok("ALTER TABLE");
+        }
+        let mut table = self.table(&alter.name)?;
+        for operation in &alter.operations {
+            self.alter(&mut table, operation)?;
+        }
+        self.writer.put_table(&table)?;
+        Ok("ALTER TABLE")
+    }
+
+    fn alter(&mut self, table: &mut Table, operation: &Op) -> Result<()> {
+        match operation {
+            Op::AddColumn { if_not_exists, column_def, column_position: None, .. } => {
+                self.alter_add_column(table, column_def, *if_not_exists)
+            }
+            Op::DropColumn { column_names, if_exists, drop_behavior, .. } => {
+                let cascade = matches!(drop_behavior, Some(ast::DropBehavior::Cascade));
+                column_names.iter().try_for_each(|name| self.drop_column(table, name, *if_exists, cascade))
+            }
+            Op::RenameColumn { old_column_name, new_column_name } => {
+                let at = table.column_or_error(&fold(old_column_name))?;
+                let name = new_ident(new_column_name)?;
+                if table.column(&name).is_some() {
+                    let message = format!("column \"{name}\" of relation \"{}\" already exists", table.name);
+                    return Err(SqlError::new(SqlState::DUPLICATE_COLUMN, message));
+                }
+                if !table.checks.is_empty() || table.indexes.iter().any(|index| index.predicate.is_some()) {
+                    // Conditions are kept as text, which names the column.
+                    return Err(SqlError::unsupported("renaming a column of a table with CHECKs or partial indexes"));
+                }
+                table.columns[at].name = name;
+                Ok(())
+            }
+            Op::RenameTable { table_name } => {
+                let (ast::RenameTableNameKind::To(name) | ast::RenameTableNameKind::As(name)) = table_name;
+                let [name] = name_parts(name)?
+                    .try_into()
+                    .map_err(|_| SqlError::new(SqlState::SYNTAX_ERROR, "the new name has one part"))?;
+                crate::catalog::check_name(&name)?;
+                if self.catalog.relation(&table.schema, &name).is_some() {
+                    let message = format!("relation \"{name}\" already exists");
+                    return Err(SqlError::new(SqlState::DUPLICATE_TABLE, message));
+                }
+                table.name = name;
+                Ok(())
+            }
+            Op::AddConstraint { constraint, not_valid: false } => self.add_constraint(table, constraint),
+            Op::DropConstraint { if_exists, name, drop_behavior } => {
+                let cascade = matches!(drop_behavior, Some(ast::DropBehavior::Cascade));
+                self.drop_constraint(table, &fold(name), *if_exists, cascade)
+            }
+            Op::AlterColumn { column_name, op } => {
+                let at = table.column_or_error(&fold(column_name))?;
+                self.alter_column(table, at, op)
+            }
+            Op::OwnerTo { new_owner: ast::Owner::Ident(owner) } => {
+                table.owner = fold(owner);
+                Ok(())
+            }
+            other => Err(SqlError::unsupported(format!("ALTER TABLE ... {other}"))),
+        }
+    }
+
+    fn alter_column(&mut self, table: &mut Table, at: usize, op: &AlterColumnOperation) -> Result<()> {
+        match op {
+            AlterColumnOperation::SetDefault { value } => {
+                let default = value.to_string();
+                let column = table.columns[at].clone();
+                self.check_default(table, &default, &column)?;
+                table.columns[at].default = Some(default);
+                Ok(())
+            }
+            AlterColumnOperation::DropDefault => {
+                table.columns[at].default = None;
+                Ok(())
+            }
+            AlterColumnOperation::SetNotNull => {
+                let name = table.columns[at].name.clone();
+                self.each_row(table, |table, row, _| match row[at].is_null() {
+                    true => Err(contains_nulls(table, &name)),
+                    false => Ok(()),
+                })?;
+                table.columns[at].not_null = true;
+                Ok(())
+            }
+            AlterColumnOperation::DropNotNull => {
+                if table.primary().columns.contains(&at) {
+                    let message = format!("column \"{}\" is in a primary key", table.columns[at].name);
+                    return Err(SqlError::new(SqlState::INVALID_TABLE_DEFINITION, message));
+                }
+                table.columns[at].not_null = false;
+                Ok(())
+            }
+            other => Err(SqlError::unsupported(format!("ALTER COLUMN ... {other}"))),
+        }
+    }
+
+    /// Visits all rows of a table.
+    fn each_row(
+        &mut self,
+        table: &Table,
+        mut visit: impl FnMut(&Table, &Row, &Context<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let prefix = index_prefix(table.id, table.primary().id);
+        let store = self.writer.store();
+        let ctx = Context::new(&*store, self.runtime);
+        for pair in store.scan(&prefix, &prefix_end(&prefix), Direction::Forward)? {
+            self.runtime.tick()?;
+            visit(table, &exec::decode_stored(table, &pair?.1)?, &ctx)?;
+        }
+        Ok(())
+    }
+
+    fn alter_add_column(&mut self, table: &mut Table, def: &ast::ColumnDef, if_not_exists: bool) -> Result<()> {
+        let name = fold(&def.name);
+        if table.column(&name).is_some() {
+            if if_not_exists {
+                return Ok(());
+            }
+            let message = format!("column \"{name}\" of relation \"{}\" already exists", table.name);
+            return Err(SqlError::new(SqlState::DUPLICATE_COLUMN, message));
+        }
+        let (keys, indexes, checks) = (table.foreign_keys.len(), table.indexes.len(), table.checks.len());
+        self.add_column(table, def)?;
+        let at = table.columns.len() - 1;
+        self.fill_column(table, at)?;
+        self.column_constraints(table, def)?;
+        self.validate(table, keys, indexes, checks)
+    }
+
+    /// Gives a new column its default in all rows.
+    fn fill_column(&mut self, table: &Table, at: usize) -> Result<()> {
+        let column = &table.columns[at];
+        if column.default.is_none() && !column.not_null {
+            return Ok(());
+        }
+        if column.identity.is_some() || column.default.as_ref().is_some_and(|sql| sql.starts_with("nextval(")) {
+            // The sequence is not yet in the catalog that expressions see.
+            let prefix = index_prefix(table.id, table.primary().id);
+            let store = self.writer.store();
+            let empty = store.scan(&prefix, &prefix_end(&prefix), Direction::Forward)?.next().is_none();
+            return match empty {
+                true => Ok(()),
+                false => Err(SqlError::unsupported("adding a serial or identity column to a table with rows")),
+            };
+        }
+        let mut binder = Binder::new(self.catalog, self.runtime.session, self.runtime, self.source, &[]);
+        let mut default = binder.default_value(table, at)?;
+        crate::plan::resolve(&mut Plan::unit(), &mut [&mut default], &[])?;
+        let prefix = index_prefix(table.id, table.primary().id);
+        let store = self.writer.store();
+        let pairs: Vec<(Vec<u8>, Vec<u8>)> =
+            store.scan(&prefix, &prefix_end(&prefix), Direction::Forward)?.collect::<Result<_, _>>()?;
+        for (key, bytes) in pairs {
+            self.runtime.tick()?;
+            let mut row = exec::decode_stored(table, &bytes)?;
+            row[at] = exec::eval_constant(&default, &Context::new(&*store, self.runtime))?;
+            if column.not_null && row[at].is_null() {
+                return Err(contains_nulls(table, &column.name));
+            }
+            store.put(key, exec::encode_stored(table, &row)?)?;
+        }
+        Ok(())
+    }
+
+    /// Checks new constraints against the rows that are there, and builds new indexes.
+    fn validate(&mut self, table: &Table, keys: usize, indexes: usize, checks: usize) -> Result<()> {
+        for at in indexes..table.indexes.len() {
+            self.build_index(table, at)?;
+        }
+        if table.checks.len() > checks {
+            let mut binder = Binder::new(self.catalog, self.runtime.session, self.runtime, self.source, &[]);
+            let mut bound = binder.row_checks(table)?;
+            bound.resolve()?;
+            self.each_row(table, |table, row, ctx| {
+                for (name, condition) in &bound.checks[checks..] {
+                    if exec::eval_row(condition, row, ctx)?.as_bool() == Some(false) {
+                        let message =
+                            format!("check constraint \"{name}\" of relation \"{}\" is violated by some row", table.name);
+                        return Err(SqlError::new(SqlState::CHECK_VIOLATION, message)
+                            .with_table(&table.schema, &table.name)
+                            .with_constraint(name));
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        if table.foreign_keys.len() > keys {
+            self.each_row(table, |table, row, ctx| {
+                table.foreign_keys[keys..].iter().try_for_each(|key| exec::check_foreign_key(table, key, row, ctx))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn add_constraint(&mut self, table: &mut Table, constraint: &ast::TableConstraint) -> Result<()> {
+        if matches!(constraint, ast::TableConstraint::PrimaryKey(_)) {
+            return Err(SqlError::unsupported("adding a primary key to a table that is there"));
+        }
+        let (keys, indexes, checks) = (table.foreign_keys.len(), table.indexes.len(), table.checks.len());
+        self.table_constraint(table, constraint)?;
+        if let Some(index) = table.indexes.get(indexes)
+            && self.catalog.relation(&table.schema, &index.name).is_some()
+        {
+            let message = format!("relation \"{}\" already exists", index.name);
+            return Err(SqlError::new(SqlState::DUPLICATE_TABLE, message));
+        }
+        self.validate(table, keys, indexes, checks)
+    }
+
+    fn drop_constraint(&mut self, table: &mut Table, name: &str, if_exists: bool, cascade: bool) -> Result<()> {
+        if let Some(at) = table.checks.iter().position(|check| check.name == name) {
+            table.checks.remove(at);
+            return Ok(());
+        }
+        if let Some(at) = table.foreign_keys.iter().position(|key| key.name == name) {
+            table.foreign_keys.remove(at);
+            return Ok(());
+        }
+        if let Some(at) = table.indexes.iter().position(|index| index.constraint && index.name == name) {
+            if at == 0 {
+                return Err(SqlError::unsupported("dropping a primary key"));
+            }
+            self.must_not_be_needed(table, at, cascade)?;
+            let index = table.indexes.remove(at);
+            return exec::remove_prefix(self.writer.store(), index_prefix(table.id, index.id));
+        }
+        if if_exists {
+            return Ok(());
+        }
+        let message = format!("constraint \"{name}\" of relation \"{}\" does not exist", table.name);
+        Err(SqlError::new(SqlState::UNDEFINED_OBJECT, message))
+    }
+
+    fn drop_column(&mut self, table: &mut Table, name: &ast::Ident, if_exists: bool, cascade: bool) -> Result<()> {
+        let at = match table.column(&fold(name)) {
+            Some(at) => at,
+            None if if_exists => return Ok(()),
+            None => {
+                let place = self.source.position(name.span.start);
+                return table.column_or_error(&fold(name)).map(|_| ()).map_err(|error| error.at(place));
+            }
+        };
+        if table.primary().columns.contains(&at) {
+            return Err(SqlError::unsupported("dropping a column of the primary key"));
+        }
+        let depends = self.catalog.referrers(table.id).any(|(_, key)| key.parent_columns.contains(&at));
+        if depends {
+            if cascade {
+                return Err(SqlError::unsupported("CASCADE to foreign keys here"));
+            }
+            let message = format!(
+                "cannot drop column {} of table {} because other objects depend on it",
+                table.columns[at].name, table.name
+            );
+            return Err(SqlError::new(SqlState::DEPENDENT_OBJECTS_STILL_EXIST, message));
+        }
+        // Checks and conditions that name the column go with it, as do its indexes and foreign keys.
+        let mentions = |sql: &str, ddl: &mut Self, table: &Table| -> Result<bool> {
+            let ids: Vec<crate::plan::ColumnId> =
+                (0..table.columns.len()).map(|at| crate::plan::ColumnId(u32::MAX - at as u32)).collect();
+            let mut binder = Binder::new(ddl.catalog, ddl.runtime.session, ddl.runtime, ddl.source, &[]);
+            let bound = binder.bind_stored(sql, Some((table, &ids)), &crate::types::Type::Bool)?;
+            Ok(bound.columns().contains(&ids[at]))
+        };
+        let mut gone = BTreeSet::new();
+        for check in table.checks.clone() {
+            if mentions(&check.condition, self, table)? {
+                gone.insert(check.id);
+            }
+        }
+        for index in table.indexes.clone() {
+            let condition = match &index.predicate {
+                Some(predicate) => mentions(predicate, self, table)?,
+                None => false,
+            };
+            if condition || index.columns.contains(&at) {
+                gone.insert(index.id);
+                exec::remove_prefix(self.writer.store(), index_prefix(table.id, index.id))?;
+            }
+        }
+        table.checks.retain(|check| !gone.contains(&check.id));
+        table.indexes.retain(|index| !gone.contains(&index.id));
+        table.foreign_keys.retain(|key| !key.columns.contains(&at));
+        for sequence in self.catalog.sequences() {
+            if sequence.owned_by == Some((table.id, at)) {
+                self.writer.drop_sequence(sequence.id)?;
+            }
+        }
+        let column = &mut table.columns[at];
+        column.dropped = true;
+        column.not_null = false;
+        column.default = None;
+        column.identity = None;
+        Ok(())
+    }
+}
+
+fn contains_nulls(table: &Table, column: &str) -> SqlError {
+    let message = format!("column \"{column}\" of relation \"{}\" contains null values", table.name);
+    SqlError::new(SqlState::NOT_NULL_VIOLATION, message).with_table(&table.schema, &table.name).with_column(column)
+}
+
