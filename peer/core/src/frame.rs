@@ -239,3 +239,76 @@ fn reason_from_wire(reason: wire::ranges_refused::Reason) -> RefusedReason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn samples() -> Vec<Frame> {
+        let (device, root) = (DeviceId([3; 16]), Root([4; 32]));
+        vec![
+            Frame::Hello { version: 1, device, pool: PoolId([1; 16]), frame_bytes_max: 65536, wall_ms: 5 },
+            Frame::HelloAck { version: 1 },
+            Frame::Have(vec![(device, 7)]),
+            Frame::EntriesRequest { device, first_counter: 1, last_counter: 9 },
+            Frame::Entries { entries: vec![wire::Entry::default()], answers: Some(device) },
+            Frame::Seeding { roots: vec![root], stopped: vec![] },
+            Frame::ManifestRequest { root, offset: 48 },
+            Frame::ManifestPage { root, offset: 48, total_bytes: 99, data: Bytes::from_static(b"data") },
+            Frame::RangesRequest { request: 1, root, pieces: vec![(2, GroupRange { first: 3, count: 4 })] },
+            Frame::RangesRefused { request: 1, reason: RefusedReason::Busy },
+            Frame::RangesCancel { request: 1 },
+            Frame::Ping { nonce: 1 },
+            Frame::Pong { nonce: 1 },
+            Frame::Signal(wire::SignedSignal::default()),
+            Frame::Goodbye,
+        ]
+    }
+
+    #[test]
+    fn frames_survive_the_wire() {
+        for frame in samples() {
+            assert_eq!(Frame::decode(frame.clone().encode()), Ok(frame));
+        }
+    }
+
+    #[test]
+    fn oversized_and_unknown_frames_are_refused() {
+        let long = Bytes::from(vec![0; limits::PEER_FRAME_BYTES_MAX + 1]);
+        assert_eq!(Frame::decode(long), Err(FrameError::TooLong(limits::PEER_FRAME_BYTES_MAX + 1)));
+        assert_eq!(Frame::decode(Bytes::new()), Err(FrameError::Unknown));
+        // Field 1000, as a later version might send.
+        assert_eq!(Frame::decode(Bytes::from_static(&[0xc0, 0x3e, 1])), Err(FrameError::Unknown));
+    }
+
+    #[test]
+    fn the_largest_frames_of_ours_fit() {
+        let heads = Frame::Have(vec![(DeviceId([0xff; 16]), u64::MAX); HEADS_PER_FRAME_MAX]);
+        let roots = Frame::Seeding { roots: vec![Root([0xff; 32]); ROOTS_PER_FRAME_MAX], stopped: vec![] };
+        let piece = (u32::MAX, GroupRange { first: u64::MAX >> 1, count: u32::MAX });
+        let pieces = vec![piece; PIECES_PER_REQUEST_MAX];
+        let request = Frame::RangesRequest { request: u32::MAX, root: Root([0xff; 32]), pieces };
+        for frame in [heads, roots, request] {
+            assert!(frame.encode().len() <= limits::PEER_FRAME_BYTES_MAX);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_message_panics(message: Vec<u8>) {
+            let _ = Frame::decode(Bytes::from(message));
+        }
+
+        #[test]
+        fn no_altered_frame_panics(which in 0usize..15, at: usize, by: u8) {
+            let mut message = samples().swap_remove(which).encode().to_vec();
+            if !message.is_empty() {
+                let at = at % message.len();
+                message[at] ^= by;
+            }
+            let _ = Frame::decode(Bytes::from(message));
+        }
+    }
+}

@@ -193,3 +193,79 @@ impl SmallBatch {
         frames.push(std::mem::take(&mut self.buffer).freeze());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn frames_survive_the_wire() {
+        let range = GroupRange { first: 7, count: 2 };
+        let proof = encode_proof(9, 4, range, &[[1; 32], [2; 32]]);
+        let expected = [[1u8; 32], [2; 32]].concat();
+        let decoded = BulkFrame::Proof { request: 9, file: 4, range, hashes: expected.into() };
+        assert_eq!(BulkFrame::decode(proof), Ok(decoded));
+        assert_eq!(BulkFrame::decode(encode_hello()), Ok(BulkFrame::Hello { version: BULK_VERSION }));
+        assert_eq!(BulkFrame::decode(encode_hello_ack()), Ok(BulkFrame::HelloAck { version: BULK_VERSION }));
+    }
+
+    #[test]
+    fn small_files_share_frames_that_are_never_too_long() {
+        let mut frames = Vec::new();
+        let mut batch = SmallBatch::new(5);
+        let files: Vec<(u32, Vec<u8>)> =
+            (0..500).map(|n| (n, vec![n as u8; (n as usize * 97) % GROUP_BYTES])).collect();
+        for (file, content) in &files {
+            batch.room(*file, content.len(), &mut frames).copy_from_slice(content);
+        }
+        batch.flush(&mut frames);
+        assert!(frames.iter().all(|frame| frame.len() <= limits::PEER_FRAME_BYTES_MAX));
+        let mut received = Vec::new();
+        for frame in frames {
+            let Ok(BulkFrame::Small { request: 5, files }) = BulkFrame::decode(frame) else { panic!("a small frame") };
+            received.extend(files.into_iter().map(|(file, content)| (file, content.to_vec())));
+        }
+        assert_eq!(received, files);
+    }
+
+    /// Hole of others: a negative or huge length in a frame (Syncthing CVE-2021-21404, croc#1217).
+    #[test]
+    fn lengths_that_lie_are_refused() {
+        let small = |count: u16, length: u32, payload: &[u8]| {
+            let mut buffer = BytesMut::new();
+            BulkHeader { kind: BulkKind::Small, count, request: 0, file: 0, first: 0 }.encode(&mut buffer);
+            buffer.put_u32(0);
+            buffer.put_u32(length);
+            buffer.extend_from_slice(payload);
+            BulkFrame::decode(buffer.freeze())
+        };
+        assert!(small(1, 3, b"abc").is_ok());
+        for (count, length, payload) in [
+            (1, u32::MAX, &b"abc"[..]),
+            (1, 4, b"abc"),
+            (u16::MAX, 0, b""),
+            (1, 2, b"abc"),
+            (0, 0, b""),
+            (2, 3, b"abc"),
+        ] {
+            assert!(small(count, length, payload).is_err(), "{count} {length}");
+        }
+        assert!(BulkFrame::decode(Bytes::from(vec![0; limits::PEER_FRAME_BYTES_MAX + 1])).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_message_panics(kind in 0u8..8, mut message: Vec<u8>) {
+            let _ = BulkFrame::decode(Bytes::from(message.clone()));
+            if let Some(first) = message.first_mut() {
+                *first = kind;
+            }
+            if let Some(second) = message.get_mut(1) {
+                *second = 0;
+            }
+            let _ = BulkFrame::decode(Bytes::from(message));
+        }
+    }
+}

@@ -353,3 +353,128 @@ fn encode_piece(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use bao_tree::BlockSize;
+    use bao_tree::io::outboard::PreOrderMemOutboard;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn content(size: usize) -> Vec<u8> {
+        let mut bytes = vec![0; size];
+        blake3::Hasher::new().update(&size.to_le_bytes()).finalize_xof().fill(&mut bytes);
+        bytes
+    }
+
+    fn outboard_of(content: &[u8], step: usize) -> Outboard {
+        let mut builder = OutboardBuilder::new();
+        content.chunks(step).for_each(|piece| builder.update(piece));
+        builder.finish()
+    }
+
+    fn sizes() -> impl Iterator<Item = usize> {
+        let group = GROUP_BYTES;
+        let edges = [0, 1, 1024, 1025, group - 1, group, group + 1, 2 * group, 3 * group, 5 * group + 9];
+        edges.into_iter().chain([64 * group - 1, 64 * group, 64 * group + 1, 129 * group, 300 * group + 77])
+    }
+
+    /// Somebody else's implementation of the same tree: same roots, same group hashes, same nodes in the proofs.
+    #[test]
+    fn hashes_are_those_of_bao_tree() {
+        for size in sizes() {
+            let content = content(size);
+            let theirs = PreOrderMemOutboard::create(&content, BlockSize::from_chunk_log(4));
+            let ours = outboard_of(&content, 50_000);
+            assert_eq!(ours.root().0, *theirs.root.as_bytes(), "{size}");
+            assert_eq!(ours.root(), Root::of(&content), "{size}");
+            let known: std::collections::BTreeSet<&[u8]> = theirs.data.chunks(HASH_BYTES).collect();
+            let groups = group_count(size as u64);
+            if groups > 1 {
+                assert!(ours.group_hashes().chunks(HASH_BYTES).all(|hash| known.contains(hash)), "{size}");
+                let proof = ours.proof(GroupRange { first: groups - 1, count: 1 }).unwrap();
+                assert!(proof.iter().all(|hash| known.contains(&hash[..])), "{size}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_outboard_does_not_depend_on_how_bytes_came_and_survives_the_disk() {
+        for size in sizes() {
+            let content = content(size);
+            let one = outboard_of(&content, usize::MAX);
+            for step in [1000, GROUP_BYTES, GROUP_BYTES + 1] {
+                assert_eq!(outboard_of(&content, step).group_hashes(), one.group_hashes());
+            }
+            assert!(Outboard::new(size as u64, one.root(), one.group_hashes().clone()).is_ok());
+            let mut damaged = one.group_hashes().to_vec();
+            *damaged.last_mut().unwrap() ^= 1;
+            assert!(Outboard::new(size as u64, one.root(), damaged.into()).is_err());
+            let longer = size as u64 + 2 * GROUP_BYTES as u64;
+            assert!(Outboard::new(longer, one.root(), one.group_hashes().clone()).is_err());
+        }
+    }
+
+    #[test]
+    fn proofs_hold_for_every_range_and_altered_ones_for_none() {
+        for size in sizes().filter(|size| *size < 140 * GROUP_BYTES) {
+            let (content, size) = (content(size), size as u64);
+            let outboard = outboard_of(&content, 1 << 20);
+            let groups = group_count(size);
+            for first in 0..groups {
+                for count in [1, 2, 5, 64] {
+                    let range = GroupRange { first, count };
+                    let proof = outboard.proof(range);
+                    assert_eq!(proof.is_some(), is_block_range(range, size));
+                    let Some(proof) = proof else { continue };
+                    let bytes = proof.concat();
+                    let hashes = check_proof(outboard.root(), size, range, &bytes).expect("an honest proof");
+                    let expected = outboard.group_hashes().chunks(HASH_BYTES).skip(first as usize).take(count as usize);
+                    assert!(hashes.iter().map(|hash| &hash[..]).eq(expected));
+                    let mut altered = bytes.clone();
+                    altered[bytes.len() / 2] ^= 1;
+                    assert_eq!(check_proof(outboard.root(), size, range, &altered), None);
+                    assert_eq!(check_proof(outboard.root(), size, range, &bytes[32..]), None);
+                    assert_eq!(check_proof(outboard.root(), size, range, &[&bytes[..], &[0; 32]].concat()), None);
+                    assert_eq!(check_proof(Root([0; 32]), size, range, &bytes), None);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_wrong_byte_is_found_in_its_group() {
+        let content = content(70 * GROUP_BYTES + 100);
+        let outboard = outboard_of(&content, 1 << 20);
+        let range = GroupRange { first: 64, count: 7 };
+        let hashes =
+            check_proof(outboard.root(), outboard.size_bytes(), range, &outboard.proof(range).unwrap().concat());
+        let piece = |data: Vec<u8>| StorePiece {
+            file: 3,
+            range,
+            hashes: hashes.clone().unwrap(),
+            data: data.chunks(3 * GROUP_BYTES).map(Bytes::copy_from_slice).collect(),
+        };
+        let honest = content[64 * GROUP_BYTES..].to_vec();
+        assert_eq!(verify_piece(&piece(honest.clone()), outboard.size_bytes()), Ok(()));
+        for group in 0..7 {
+            let mut wrong = honest.clone();
+            wrong[group * GROUP_BYTES + 50] ^= 0x80;
+            let found = verify_piece(&piece(wrong), outboard.size_bytes());
+            assert_eq!(found, Err(StoreFailure::WrongBytes { file: 3, group: 64 + group as u64 }));
+        }
+        for length in [0, 1, GROUP_BYTES, honest.len() - 1] {
+            assert!(verify_piece(&piece(honest[..length].to_vec()), outboard.size_bytes()).is_err());
+        }
+        assert!(verify_piece(&piece([honest, vec![0]].concat()), outboard.size_bytes()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_proof_panics(size in 0u64..1 << 50, first: u64, count: u32, proof: Vec<u8>) {
+            check_proof(Root([0; 32]), size, GroupRange { first, count }, &proof);
+            check_proof(Root([0; 32]), size, GroupRange { first: first % 1000, count: count % 80 }, &proof);
+        }
+    }
+}

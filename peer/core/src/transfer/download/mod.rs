@@ -14,23 +14,25 @@
 //! * When there is no work left and a seeder idles, it takes over what a slow one has had for long.
 //! * Nothing is lost by losing all seeders: the download waits for one.
 
+mod fetching;
+mod request;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use rockpool_proto::DeviceId;
 
+use self::request::{Request, SeederState, take_data, take_proof, take_small};
 use super::Ticket;
 use super::bulk::BulkFrame;
 use super::journal::ItemProgress;
-use super::tree::{self, GROUP_BYTES, GroupHash, check_proof, group_count, range_bytes};
-use super::{
-    DownloadId, DownloadJournal, FileCommand, GroupRange, GroupSet, Root, StoreFailure, StorePiece, StoreRange,
-};
+use super::tree::{group_count, range_bytes};
+use super::{DownloadId, DownloadJournal, FileCommand, GroupRange, GroupSet, Root, StoreFailure, StoreRange};
 use crate::event::{DownloadFailure, Event, Warning};
-use crate::frame::{Frame, MANIFEST_PAGE_BYTES_MAX, PIECES_PER_REQUEST_MAX, RefusedReason};
-use crate::manifest::{ItemKind, Manifest};
+use crate::frame::{Frame, PIECES_PER_REQUEST_MAX, RefusedReason};
+use crate::manifest::Manifest;
 use crate::time::Time;
 
 /// Bytes asked for in one request, about.
@@ -38,7 +40,6 @@ const REQUEST_BYTES_MAX: u64 = 4 << 20;
 /// Bytes that one seeder may owe us.
 const WINDOW_BYTES_MAX: u64 = 16 << 20;
 const WINDOW_BYTES_MIN: u64 = 1 << 20;
-const WINDOW_BYTES_START: u64 = 4 << 20;
 /// Bytes asked for and not yet written, of one download.
 const UNSTORED_BYTES_MAX: u64 = 64 << 20;
 /// A seeder that owes and sends nothing for that long is given a rest.
@@ -48,7 +49,6 @@ const QUICK: Duration = Duration::from_millis(500);
 const SLOW: Duration = Duration::from_secs(2);
 /// How often an idle seeder looks whether it can relieve a slow one.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-const REST_MAX: Duration = Duration::from_secs(30);
 /// Bytes stored between two journals.
 const CHECKPOINT_BYTES: u64 = 64 << 20;
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
@@ -84,49 +84,6 @@ impl Numbers {
     fn request(&mut self) -> u32 {
         self.request = self.request.wrapping_add(1);
         self.request
-    }
-}
-
-#[derive(Debug)]
-struct Piece {
-    range: GroupRange,
-    /// Known once the proof has come.
-    hashes: Option<Vec<GroupHash>>,
-    next: u64,
-    data: Vec<Bytes>,
-}
-
-#[derive(Debug)]
-struct Request {
-    issued: Time,
-    bytes: u64,
-    /// By file and first group. Goes empty.
-    pieces: BTreeMap<(u32, u64), Piece>,
-}
-
-#[derive(Debug)]
-struct SeederState {
-    requests: BTreeMap<u32, Request>,
-    in_flight_bytes: u64,
-    window_bytes: u64,
-    progress_at: Time,
-    /// Fruitless attempts in a row.
-    failures: u32,
-    rest_until: Option<Time>,
-    blamed: bool,
-    /// Its link stands.
-    reachable: bool,
-}
-
-impl SeederState {
-    fn usable(&self, now: Time) -> bool {
-        self.reachable && !self.blamed && self.rest_until.is_none_or(|until| until <= now)
-    }
-
-    fn rest(&mut self, now: Time) {
-        let rest = Duration::from_secs(1 << self.failures.min(5)).min(REST_MAX);
-        self.failures = self.failures.saturating_add(1);
-        self.rest_until = Some(now.after(rest));
     }
 }
 
@@ -266,16 +223,7 @@ impl Download {
     /// The devices that have the content and stand at the end of a link.
     pub(crate) fn set_seeders(&mut self, now: Time, devices: &[DeviceId], numbers: &mut Numbers) {
         for device in devices {
-            self.seeders.entry(*device).or_insert(SeederState {
-                requests: BTreeMap::new(),
-                in_flight_bytes: 0,
-                window_bytes: WINDOW_BYTES_START,
-                progress_at: now,
-                failures: 0,
-                rest_until: None,
-                blamed: false,
-                reachable: false,
-            });
+            self.seeders.entry(*device).or_insert_with(|| SeederState::new(now));
         }
         for device in self.seeders.keys().copied().collect::<Vec<_>>() {
             let reachable = devices.contains(&device);
@@ -367,113 +315,6 @@ impl Download {
         self.end(DownloadFailure::Disk(reason));
     }
 
-    // ---- The manifest ------------------------------------------------------------------------------------------------
-
-    fn ask_manifest(&mut self, now: Time) {
-        let Phase::Manifest { from, received, asked, progress_at } = &mut self.phase else { return };
-        if from.is_none() {
-            let usable = self.seeders.iter().filter(|(_, seeder)| seeder.usable(now));
-            let Some((device, _)) = usable.min_by_key(|(_, seeder)| seeder.failures) else { return };
-            (*from, *asked, *progress_at) = (Some(*device), 0, now);
-            received.clear();
-        }
-        let device = from.expect("it was just chosen");
-        let page = MANIFEST_PAGE_BYTES_MAX as u64;
-        let ahead = received.len() as u64 + MANIFEST_PAGES_AHEAD * page;
-        while *asked < self.manifest_bytes.min(ahead) {
-            let frame = Frame::ManifestRequest { root: self.root, offset: *asked };
-            self.steps.push_back(Step::Frame(device, frame));
-            *asked += page;
-        }
-    }
-
-    pub(crate) fn handle_manifest_page(
-        &mut self,
-        now: Time,
-        sender: DeviceId,
-        offset: u64,
-        data: &[u8],
-        numbers: &mut Numbers,
-    ) {
-        let Phase::Manifest { from, received, progress_at, .. } = &mut self.phase else { return };
-        if *from != Some(sender) || offset != received.len() as u64 {
-            return;
-        }
-        let left = self.manifest_bytes - offset;
-        if data.is_empty() || data.len() as u64 != left.min(MANIFEST_PAGE_BYTES_MAX as u64) {
-            // It doesn't have it, or not this one.
-            *from = None;
-            if let Some(seeder) = self.seeders.get_mut(&sender) {
-                seeder.rest(now);
-            }
-            return self.pump(now, numbers);
-        }
-        received.extend_from_slice(data);
-        *progress_at = now;
-        if (received.len() as u64) < self.manifest_bytes {
-            return self.ask_manifest(now);
-        }
-        let encoded = std::mem::take(received).freeze();
-        *from = None;
-        if Root::of(&encoded) != self.root {
-            self.blame(sender, 0);
-            return self.pump(now, numbers);
-        }
-        // The root fits, so the offer's author is the one who made it so.
-        match Manifest::decode(self.root, encoded) {
-            Ok(manifest) => self.start(manifest),
-            Err(error) => self.end(DownloadFailure::BadManifest(error)),
-        }
-    }
-
-    fn start(&mut self, manifest: Manifest) {
-        let manifest = Arc::new(manifest);
-        self.items = manifest.items().iter().map(|_| ItemState::default()).collect();
-        for (item, progress) in self.journal.take().map(|journal| journal.items).unwrap_or_default() {
-            let Some((size_bytes, _)) = manifest.file(item) else { continue };
-            let state = &mut self.items[item as usize];
-            match progress {
-                ItemProgress::Finished => {
-                    state.stored = GroupSet::whole(size_bytes);
-                    state.finished = true;
-                    self.finished_items += 1;
-                    self.finished_files += 1;
-                }
-                ItemProgress::Partial(stored) => {
-                    let fits = stored.ranges().last().is_none_or(|range| range.1 <= group_count(size_bytes));
-                    state.stored = if fits { stored } else { GroupSet::new() };
-                }
-            }
-            self.done_bytes += state.stored.bytes(size_bytes);
-        }
-        self.manifest = Some(manifest.clone());
-        self.phase = Phase::Preparing;
-        self.steps.push_back(Step::Event(Event::DownloadStarted { download: self.id, manifest: manifest.clone() }));
-        self.steps.push_back(Step::Files(FileCommand::Prepare { download: self.id, manifest }));
-    }
-
-    pub(crate) fn handle_prepared(&mut self, now: Time, result: Result<(), String>, numbers: &mut Numbers) {
-        if !matches!(self.phase, Phase::Preparing) {
-            return;
-        }
-        if let Err(reason) = result {
-            return self.end(DownloadFailure::Disk(reason));
-        }
-        self.phase = Phase::Running;
-        let Some(manifest) = self.manifest.clone() else { return };
-        for (index, (item, state)) in manifest.items().iter().zip(&self.items).enumerate() {
-            let complete = match item.kind {
-                ItemKind::Folder => true,
-                ItemKind::File { size_bytes, .. } => size_bytes == 0 || state.stored.is_whole(size_bytes),
-            };
-            if complete && !state.finished {
-                self.to_finish.push(index as u32);
-            }
-        }
-        self.pump(now, numbers);
-        self.complete_if_done();
-    }
-
     // ---- Asking ------------------------------------------------------------------------------------------------------
 
     /// Does whatever can be done now.
@@ -535,9 +376,7 @@ impl Download {
         }
         seeder.in_flight_bytes += bytes;
         self.unstored_bytes += bytes;
-        let piece = |range: GroupRange| Piece { range, hashes: None, next: range.first, data: Vec::new() };
-        let by_place = pieces.iter().map(|(file, range)| ((*file, range.first), piece(*range))).collect();
-        seeder.requests.insert(number, Request { issued: now, bytes, pieces: by_place });
+        seeder.requests.insert(number, Request::new(now, bytes, &pieces));
         let frame = Frame::RangesRequest { request: number, root: self.root, pieces };
         self.steps.push_back(Step::Frame(device, frame));
         true
@@ -826,53 +665,4 @@ impl Download {
             seeders: self.seeders.values().filter(|seeder| !seeder.requests.is_empty()).count() as u32,
         }));
     }
-}
-
-/// A proof of a piece that was asked for. `None`: to blame.
-fn take_proof(manifest: &Manifest, request: &mut Request, file: u32, range: GroupRange, hashes: &[u8]) -> Option<()> {
-    let piece = request.pieces.get_mut(&(file, range.first))?;
-    if piece.range != range || piece.hashes.is_some() {
-        return None;
-    }
-    let (size_bytes, root) = manifest.file(file)?;
-    piece.hashes = Some(check_proof(root, size_bytes, range, hashes)?);
-    Some(())
-}
-
-/// The next groups of a proven piece; the whole piece once it is complete. `None`: to blame.
-fn take_data(
-    manifest: &Manifest,
-    request: &mut Request,
-    file: u32,
-    range: GroupRange,
-    data: Bytes,
-) -> Option<Vec<StorePiece>> {
-    let (size_bytes, _) = manifest.file(file)?;
-    let (key, piece) = request.pieces.range_mut(..=(file, range.first)).next_back()?;
-    let key = *key;
-    let follows = key.0 == file && piece.next == range.first && range.end() <= piece.range.end();
-    if !follows || piece.hashes.is_none() || data.len() as u64 != range_bytes(range, size_bytes) {
-        return None;
-    }
-    piece.data.push(data);
-    piece.next = range.end();
-    if piece.next < piece.range.end() {
-        return Some(Vec::new());
-    }
-    let piece = request.pieces.remove(&key)?;
-    Some(vec![StorePiece { file, range: piece.range, hashes: piece.hashes?, data: piece.data }])
-}
-
-/// Whole files of one group. `None`: to blame.
-fn take_small(manifest: &Manifest, request: &mut Request, files: Vec<(u32, Bytes)>) -> Option<Vec<StorePiece>> {
-    let mut done = Vec::with_capacity(files.len());
-    for (file, data) in files {
-        let (size_bytes, root) = manifest.file(file)?;
-        if tree::group_count(size_bytes) != 1 || data.len() as u64 != size_bytes || data.len() > GROUP_BYTES {
-            return None;
-        }
-        let piece = request.pieces.remove(&(file, 0))?;
-        done.push(StorePiece { file, range: piece.range, hashes: vec![root.0], data: vec![data] });
-    }
-    Some(done)
 }
