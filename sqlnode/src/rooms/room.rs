@@ -324,15 +324,21 @@ impl Room {
             self.facts.change_number = facts.change_number;
             self.facts.members = facts.members;
         }
-        let mut unwelcome = Vec::new();
+        let (mut unwelcome, mut fenced) = (Vec::new(), Vec::new());
         for (device, occupant) in &self.occupants {
             let identity = Identity { account: occupant.account, device: *device };
             let presence = facts.presence.get(device);
-            let superseded = presence.is_some_and(|fact| fact.epoch > occupant.presence_epoch);
+            let superseded = presence.filter(|fact| fact.epoch > occupant.presence_epoch);
+            // Its newer connection is on the way here and will want the seat.
+            let returns = superseded.is_some_and(|fact| fact.here);
             let withdrawn = presence.is_some_and(|fact| fact.epoch == occupant.presence_epoch && !fact.here);
             let reason = match self.admission(identity) {
                 Err(reason) => Some(reason),
-                Ok(()) if superseded => Some(EndReason::Fenced),
+                Ok(()) if returns => {
+                    fenced.extend(occupant.connection);
+                    None
+                }
+                Ok(()) if superseded.is_some() => Some(EndReason::Fenced),
                 Ok(()) if withdrawn => Some(EndReason::Expired),
                 Ok(()) => None,
             };
@@ -340,6 +346,10 @@ impl Room {
         }
         for (device, reason) in unwelcome {
             self.evict(device, reason);
+        }
+        for connection in fenced {
+            self.end(connection, EndReason::Fenced);
+            self.handle_detach(connection, Ending::Broken);
         }
     }
 

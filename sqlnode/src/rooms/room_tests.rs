@@ -181,7 +181,7 @@ fn a_broken_connection_keeps_its_seat_until_it_has_been_silent_for_too_long() {
 #[test]
 fn facts_from_the_database_put_out_who_may_not_be_here() {
     let mut stage = Stage::new(false);
-    (1..=5).for_each(|number| stage.join(number));
+    (1..=6).for_each(|number| stage.join(number));
     let mut news = facts(30);
     news.change_number = 2;
     news.members.get_mut(&account(1)).unwrap().devices[0].revoked_at_us = Some(1);
@@ -189,10 +189,12 @@ fn facts_from_the_database_put_out_who_may_not_be_here() {
     news.presence.insert(device(3), PresenceFact { epoch: 2, here: false });
     news.presence.insert(device(4), PresenceFact { epoch: 1, here: false });
     news.presence.insert(device(5), PresenceFact { epoch: 1, here: true });
+    news.presence.insert(device(6), PresenceFact { epoch: 2, here: true });
     stage.at(START, Input::Facts(news));
-    let ends: Vec<_> = (1..=5).map(|connection| stage.ended(connection)).collect();
+    let ends: Vec<_> = (1..=6).map(|connection| stage.ended(connection)).collect();
     use ended::Reason::{Expired, Fenced, Left, Revoked};
-    assert_eq!(ends, [Some(Revoked), Some(Left), Some(Fenced), Some(Expired), None]);
+    assert_eq!(ends, [Some(Revoked), Some(Left), Some(Fenced), Some(Expired), None, Some(Fenced)]);
+    assert!(!stage.departed.contains(&(device(6), 1)), "its newer connection, on the way here, finds its seat");
 
     // An older reading that comes late changes nothing.
     stage.at(START, Input::Facts(facts(1)));

@@ -63,7 +63,8 @@ impl Services {
         Ok(Self { shared: Arc::new(Shared { database, challenger, hasher, rooms }) })
     }
 
-    /// All services that clients call, signalling included, to be mounted on the node's gRPC listener.
+    /// All services that clients call, signalling included, and the one for other nodes, which asks for their certificate:
+    /// to be mounted on the node's gRPC listener.
     pub fn routes(&self) -> Routes {
         let this = self.clone();
         Routes::new(AuthServer::new(this.clone()).max_decoding_message_size(CLIENT_RPC_BYTES_MAX))
@@ -71,6 +72,7 @@ impl Services {
             .add_service(PoolsServer::new(this.clone()).max_decoding_message_size(CLIENT_RPC_BYTES_MAX))
             .add_service(ClusterInfoServer::new(this).max_decoding_message_size(CLIENT_RPC_BYTES_MAX))
             .add_service(self.rooms().signalling_server())
+            .add_service(self.rooms().node_server())
     }
 
     fn database(&self) -> &Database {

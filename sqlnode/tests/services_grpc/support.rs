@@ -70,7 +70,7 @@ impl Cluster {
             let address = listener.local_addr().unwrap();
             let rooms = Rooms::start(database.clone(), Arc::new(nodes));
             let services = Services::open(database.clone(), rooms.clone()).await.unwrap();
-            let routes = services.routes().add_service(rooms.node_server());
+            let routes = services.routes();
             ready.send((address, rooms, database)).ok().unwrap();
             Server::builder().add_routes(routes).serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
         });
