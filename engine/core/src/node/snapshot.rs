@@ -28,6 +28,9 @@ use bytes::Bytes;
 use rockpool_proto::NodeId;
 use std::collections::{BTreeMap, VecDeque};
 
+/// Chunks kept by a receiver until those before them have come.
+const EARLY_CHUNKS_MAX: u64 = 8;
+
 /// A stream to one follower.
 struct Sender {
     stream: StreamId,
@@ -96,6 +99,8 @@ struct Receiving {
     /// The chunk that is to be written.
     written: u64,
     announcement: Bytes,
+    /// Chunks that overtook others.
+    early: BTreeMap<u64, SnapshotChunk>,
     /// Came with the last chunk.
     meta: Option<StateMeta>,
     heard: Time,
@@ -244,6 +249,7 @@ impl Group {
                 next: 0,
                 written: 0,
                 announcement: chunk.announcement.clone(),
+                early: BTreeMap::new(),
                 meta: None,
                 heard: context.now.time,
             });
@@ -256,14 +262,17 @@ impl Group {
             return Err("a chunk of another node's snapshot".to_owned());
         }
         current.heard = context.now.time;
-        if chunk.seq == current.next {
+        if chunk.seq < current.next {
+            let ack = SnapshotAck { stream, next: current.written, refused: false };
+            context.send(self.id, from, Class::Log, NodeMessage::SnapshotAck(ack));
+        } else if chunk.seq < current.next + EARLY_CHUNKS_MAX {
+            current.early.insert(chunk.seq, chunk);
+        }
+        while let Some(chunk) = current.early.remove(&current.next) {
             current.next += 1;
             current.meta = chunk.meta;
             let task = ApplyTask::chunk(self.id, stream, chunk.seq, chunk.pairs);
             context.outputs.push_back(Output::Apply(task));
-        } else if chunk.seq < current.next {
-            let ack = SnapshotAck { stream, next: current.written, refused: false };
-            context.send(self.id, from, Class::Log, NodeMessage::SnapshotAck(ack));
         }
         Ok(())
     }

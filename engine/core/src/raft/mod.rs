@@ -164,10 +164,23 @@ impl Replica {
         // an install at all.
         let sole = self.raw.raft.prs().is_singleton();
         if !leads && (self.installing.is_some() || (sole && self.durable_ready < self.last_ready)) {
-            return;
+            self.raw.raft.election_elapsed += 1;
+        } else {
+            self.raw.tick();
         }
-        self.raw.tick();
+        let raft = &mut self.raw.raft;
+        if raft.state == StateRole::Follower && raft.pass_election_timeout() || self.campaign_was_refused(leads) {
+            // Nothing was heard of the leader for so long, and still this node does not campaign (it has a change of
+            // membership to apply first). Let it forget the leader, or it would refuse its vote to everybody.
+            self.raw.raft.leader_id = ::raft::INVALID_ID;
+        }
         self.set_election_timeout();
+    }
+
+    /// Whether the tick just made began an election that the library then refused to hold.
+    fn campaign_was_refused(&self, led: bool) -> bool {
+        let raft = &self.raw.raft;
+        !led && raft.state == StateRole::Follower && raft.promotable() && raft.election_elapsed == 0
     }
 
     /// Takes a message of the library's from another node. What can't be right is refused with a sentence.

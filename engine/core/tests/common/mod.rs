@@ -37,6 +37,8 @@ pub struct Host {
     pub state: MemoryState,
     pub log: MemoryLog,
     pub node: Option<Node>,
+    /// How often it was started.
+    pub boots: u64,
     persists: VecDeque<(u64, u64, PendingSync)>,
     work: VecDeque<Work>,
     pub held: BTreeSet<Hold>,
@@ -101,6 +103,7 @@ impl World {
             state: MemoryState::new(),
             log: MemoryLog::new(),
             node: None,
+            boots: 0,
             persists: VecDeque::new(),
             work: VecDeque::new(),
             held: BTreeSet::new(),
@@ -117,6 +120,7 @@ impl World {
         let logs = host.log.load()?;
         host.node = Some(Node::open(host.config.clone(), Arc::new(host.state.clone()), logs, now)?);
         host.fatal = None;
+        host.boots += 1;
         self.drain(id);
         Ok(())
     }
