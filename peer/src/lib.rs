@@ -10,7 +10,9 @@
 //! Everything here touches the world and decides nothing about messages, links or transfers: that is `rockpool-peer-core`.
 
 pub mod api;
+pub mod cli;
 pub mod client;
+pub mod daemon;
 pub mod files;
 pub mod home;
 pub mod link;

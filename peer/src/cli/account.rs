@@ -167,7 +167,8 @@ pub(super) async fn device(context: &Context, command: DeviceCommand) -> Result<
             });
         }
         DeviceCommand::Rename { device, name } => {
-            let device = find(&cluster.devices().await?, &device)?;
+            let devices = cluster.devices().await?;
+            let device = find(&devices, &device)?;
             let renamed = cluster.rename_device(&device.device_id, &name).await?;
             let session = context.home.must_session()?;
             if session.device_id == hex::encode(&renamed.device_id) {
@@ -178,7 +179,8 @@ pub(super) async fn device(context: &Context, command: DeviceCommand) -> Result<
             });
         }
         DeviceCommand::Revoke { device } => {
-            let device = find(&cluster.devices().await?, &device)?;
+            let devices = cluster.devices().await?;
+            let device = find(&devices, &device)?;
             let revoked = cluster.revoke_device(&device.device_id).await?;
             let own = context.home.must_session()?.device_id;
             context.print(&device_json(&revoked, &own), |_| println!("{} is thrown out", print::clean(&revoked.name)));

@@ -230,7 +230,7 @@ impl Download {
 
     fn sync_parts(&self, positions: &BTreeSet<u32>) -> Result<()> {
         if positions.len() > SINGLE_SYNCS_MAX {
-            return rustix::fs::syncfs(self.root.as_fd()).map_err(|error| self.io(None, error.into()));
+            return sync_all_of(&self.root).map_err(|error| self.io(None, error));
         }
         for position in positions {
             let item = &self.manifest.items()[*position as usize];
@@ -308,13 +308,13 @@ impl Download {
     pub fn sync_folders(&self) -> Result<()> {
         let folders = std::mem::take(&mut self.state.lock().folders);
         if folders.len() > SINGLE_SYNCS_MAX {
-            return rustix::fs::syncfs(self.root.as_fd()).map_err(|error| self.io(None, error.into()));
+            return sync_all_of(&self.root).map_err(|error| self.io(None, error));
         }
         for mut path in folders {
             path.push(String::new()); // An item's parent is what is wanted.
             let item = Item { path, kind: ItemKind::Folder };
             let Some(folder) = self.parent(&item, Missing::Skip)? else { continue };
-            rustix::fs::fsync(folder.as_fd()).map_err(|error| self.io(Some(&item), error.into()))?;
+            handle_of(&folder).and_then(|folder| folder.sync_all()).map_err(|error| self.io(Some(&item), error))?;
         }
         Ok(())
     }
@@ -529,6 +529,16 @@ fn reserve(part: &File, size_bytes: u64) -> io::Result<()> {
         Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => part.set_len(size_bytes),
         Err(error) => Err(error.into()),
     }
+}
+
+/// A handle that can be synced: those that only walk through folders cannot.
+fn handle_of(folder: &Dir) -> io::Result<File> {
+    folder.open(".").map(cap_std::fs::File::into_std)
+}
+
+/// Syncs the whole file system that a folder is on.
+fn sync_all_of(folder: &Dir) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(handle_of(folder)?)?)
 }
 
 /// Renames within a folder, and never over something.

@@ -105,8 +105,13 @@ impl Sources {
     }
 
     /// Adds or replaces what serves a manifest.
-    pub fn put(&self, manifest_root: Root, source: Source) {
-        self.known.write().insert(manifest_root, Arc::new(source));
+    pub fn share(&self, manifest_root: Root, source: Arc<Source>) {
+        self.known.write().insert(manifest_root, source);
+    }
+
+    /// Whether something serves it.
+    pub fn contains(&self, manifest_root: Root) -> bool {
+        self.known.read().contains_key(&manifest_root)
     }
 
     /// Serves a manifest no longer.

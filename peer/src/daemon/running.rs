@@ -1,0 +1,725 @@
+//! The loop: one task that owns the machine.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rockpool_peer_core::{
+    Body, Command, CommandId, DownloadFailure, DownloadId, EntryId, Event as CoreEvent, FileCommand, Input, Member,
+    Now, Output, Peer, Refusal, Reply as CoreReply, Root, Roster, RosterChange, Time, Warning,
+};
+use rockpool_proto::meta::v1::{self as meta, ended::Reason, from_cluster};
+use rockpool_proto::{AccountId, DeviceId, PoolId};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use super::downloads::{self, Completion};
+use super::links::Links;
+use super::{Call, Caller, ClusterPort, Happening, offers, view};
+use crate::api::{ApiError, DownloadView, ErrorCode, Event, ProgressView, Reply, StatusView};
+use crate::client::ClusterEvent;
+use crate::files::{Download, Source, Sources, Workers};
+use crate::home::{DaemonLock, Home};
+use crate::store::{OfferRecord, Store, Writer, Written};
+
+/// How often own offers are compared with their files.
+const SOURCES_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long closing waits for slow readers of the socket.
+const SOCKET_FLUSH_MAX: Duration = Duration::from_secs(1);
+
+/// An own offer that can be served.
+pub(super) struct OwnOffer {
+    pub(super) root: Root,
+    pub(super) source: Arc<Source>,
+}
+
+/// What is done when the machine answers a command.
+pub(super) enum Pending {
+    Say(Caller),
+    /// Answered with `Done`.
+    Plain(Caller),
+    Offer(Caller, Box<(OfferRecord, OwnOffer)>),
+    Get(Caller, Box<downloads::Running>),
+}
+
+/// The one place that looks at clocks.
+pub(super) struct Clock {
+    started: Instant,
+}
+
+impl Clock {
+    pub(super) fn start() -> Clock {
+        Clock { started: Instant::now() }
+    }
+
+    pub(super) fn now(&self) -> Now {
+        let micros = u64::try_from(self.started.elapsed().as_micros()).expect("half a million years");
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now { time: Time(micros), wall_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX) }
+    }
+
+    fn instant(&self, Time(micros): Time) -> Instant {
+        self.started + Duration::from_micros(micros)
+    }
+}
+
+/// Why the loop ends.
+pub(super) struct Ending {
+    reason: &'static str,
+    text: String,
+    outcome: Result<(), ApiError>,
+}
+
+/// A pool that is open.
+pub(super) struct Running {
+    pub(super) home: Home,
+    pub(super) pool: PoolId,
+    pub(super) pool_name: String,
+    /// Held until the very end.
+    _lock: DaemonLock,
+    pub(super) peer: Peer,
+    links: Links,
+    pub(super) workers: Workers,
+    pub(super) store: Store,
+    writer: Writer,
+    pub(super) sources: Arc<Sources>,
+    port: Box<dyn ClusterPort>,
+    cluster_events: mpsc::Receiver<ClusterEvent>,
+    pub(super) happenings: mpsc::Sender<Happening>,
+    happenings_rx: mpsc::Receiver<Happening>,
+    serving: JoinHandle<()>,
+    stop_serving: watch::Sender<bool>,
+    clock: Clock,
+    commands: BTreeMap<CommandId, Pending>,
+    next_command: u64,
+    pub(super) own_offers: HashMap<EntryId, OwnOffer>,
+    pub(super) downloads: HashMap<DownloadId, downloads::Running>,
+    pub(super) subscribers: Vec<Caller>,
+    pub(super) cluster_connected: bool,
+    pub(super) ending: Option<Ending>,
+    /// Whoever asked to close waits for the end.
+    pub(super) closers: Vec<Caller>,
+}
+
+impl Running {
+    #[allow(clippy::too_many_arguments)] // Called once, by `start`.
+    pub(super) fn new(
+        home: Home,
+        pool: PoolId,
+        pool_name: String,
+        lock: DaemonLock,
+        clock: Clock,
+        peer: Peer,
+        links: Links,
+        workers: Workers,
+        store: Store,
+        writer: Writer,
+        sources: Arc<Sources>,
+        port: Box<dyn ClusterPort>,
+        cluster_events: mpsc::Receiver<ClusterEvent>,
+        happenings: mpsc::Sender<Happening>,
+        happenings_rx: mpsc::Receiver<Happening>,
+        serving: JoinHandle<()>,
+        stop_serving: watch::Sender<bool>,
+    ) -> Running {
+        Running {
+            home,
+            pool,
+            pool_name,
+            _lock: lock,
+            peer,
+            links,
+            workers,
+            store,
+            writer,
+            sources,
+            port,
+            cluster_events,
+            happenings,
+            happenings_rx,
+            serving,
+            stop_serving,
+            clock,
+            commands: BTreeMap::new(),
+            next_command: 0,
+            own_offers: HashMap::new(),
+            downloads: HashMap::new(),
+            subscribers: Vec::new(),
+            cluster_connected: false,
+            ending: None,
+            closers: Vec::new(),
+        }
+    }
+
+    pub(super) async fn run(mut self, mut calls: mpsc::Receiver<Call>) -> Result<(), ApiError> {
+        let mut sources_due = tokio::time::interval(SOURCES_INTERVAL);
+        sources_due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // What the machine wanted done at once, of what an earlier run left.
+        self.drain();
+        while self.ending.is_none() {
+            let timeout = self.peer.poll_timeout().map(|time| self.clock.instant(time));
+            let timer = async {
+                match timeout {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Some(happening) = self.happenings_rx.recv() => self.happened(happening),
+                event = self.cluster_events.recv() => match event {
+                    Some(event) => self.cluster_said(event),
+                    None => self.end("asked", "the way to the cluster was closed", Ok(())),
+                },
+                Some(call) = calls.recv() => self.called(call),
+                () = timer => self.input(Input::Timeout),
+                _ = sources_due.tick() => self.look_at_sources(),
+            }
+        }
+        let ending = self.ending.take().expect("the loop ends with a reason");
+        self.close(ending).await
+    }
+
+    async fn close(mut self, ending: Ending) -> Result<(), ApiError> {
+        self.command(Command::Leave, Pending::Plain(Caller::nobody()));
+        // Nobody reads it any more, so nobody may wait for room in it.
+        self.happenings_rx.close();
+        self.links.close().await;
+        self.publish(Event::Closed { reason: ending.reason.into(), text: ending.text.clone() });
+        let gone = ApiError::new(ErrorCode::Unavailable, format!("the pool was closed: {}", ending.text));
+        for waiter in self.downloads.values().flat_map(|download| &download.waiters) {
+            waiter.answer(Err(gone.clone()));
+        }
+        self.closers.iter().for_each(|closer| closer.answer(Ok(Reply::Done)));
+        // With the last caller every connection's queue ends, and what is in it is still written.
+        drop((self.subscribers, self.downloads, self.closers, self.commands));
+        self.port.close().await;
+        self.stop_serving.send_replace(true);
+        let _ = tokio::time::timeout(SOCKET_FLUSH_MAX, &mut self.serving).await;
+        self.serving.abort();
+        // Syncs and writes that are under way end before the lock is given up.
+        let (workers, writer) = (self.workers, self.writer);
+        let _ = tokio::task::spawn_blocking(move || drop((workers, writer))).await;
+        ending.outcome
+    }
+
+    pub(super) fn end(&mut self, reason: &'static str, text: &str, outcome: Result<(), ApiError>) {
+        if self.ending.is_none() {
+            self.ending = Some(Ending { reason, text: text.to_owned(), outcome });
+        }
+    }
+
+    /// Gives the machine an input and carries out all that it says.
+    pub(super) fn input(&mut self, input: Input) {
+        self.peer.handle_input(self.clock.now(), input);
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.peer.poll_output() {
+            self.carry_out(output);
+        }
+    }
+
+    pub(super) fn command(&mut self, command: Command, pending: Pending) {
+        self.next_command += 1;
+        let id = CommandId(self.next_command);
+        self.commands.insert(id, pending);
+        self.input(Input::Command(id, command));
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::SendSignal { to, payload } => {
+                if !self.port.signal(to, payload) {
+                    tracing::debug!(%to, "a signal that found no room");
+                }
+            }
+            Output::Link(command) => self.links.command(command),
+            Output::Send(connection, frames) => self.links.send(connection, frames),
+            Output::Persist { sequence, entries } => self.writer.persist(sequence, entries),
+            Output::Files(command) => self.file_command(command),
+            Output::Reply(id, reply) => self.replied(id, reply),
+            Output::Event(event) => self.tell(event),
+        }
+    }
+
+    fn happened(&mut self, happening: Happening) {
+        match happening {
+            Happening::Input(input) => {
+                if let Input::RangeStored(_, Err(error)) = &input {
+                    tracing::warn!(%error, "storing");
+                }
+                self.input(input);
+            }
+            Happening::Written(Written::UpTo(sequence)) => self.input(Input::Persisted(sequence)),
+            Happening::Written(Written::Failed(error)) => {
+                let text = format!("nothing can be kept any more: {error}");
+                self.end("disk", &text, Err(ApiError::new(ErrorCode::Disk, text.clone())));
+            }
+            Happening::Hashed(prepared) => self.hashed(*prepared),
+            Happening::SourcesChanged(ids) => ids.into_iter().for_each(|id| self.withdraw(id, Caller::nobody())),
+            Happening::Audited(audited) => self.audited(*audited),
+            Happening::Opened(id, opened) => self.opened(id, opened),
+            Happening::Completed(id, completion) => self.completed(id, completion),
+        }
+    }
+
+    fn cluster_said(&mut self, event: ClusterEvent) {
+        match event {
+            ClusterEvent::Up(welcome) => {
+                self.remember_members(&welcome.members);
+                let members = welcome.members.iter().filter_map(|member| Member::from_wire(member).ok()).collect();
+                match welcome.roster.as_ref().map(Roster::from_wire) {
+                    Some(Ok(roster)) => {
+                        let presence_epoch = welcome.presence_epoch;
+                        self.input(Input::Attached { presence_epoch, roster, members });
+                    }
+                    _ => tracing::warn!("a welcome without a roster that can be read"),
+                }
+                self.cluster_is(true, "the cluster is in reach");
+            }
+            ClusterEvent::Message(from_cluster::Kind::Roster(event)) => match RosterChange::from_wire(&event) {
+                Ok(change) => self.input(Input::RosterChanged(change)),
+                Err(error) => tracing::warn!(%error, "a change of the roster"),
+            },
+            ClusterEvent::Message(from_cluster::Kind::Member(member)) => {
+                self.remember_members(std::slice::from_ref(&member));
+                match Member::from_wire(&member) {
+                    Ok(member) => self.input(Input::MemberChanged(member)),
+                    Err(error) => tracing::warn!(%error, "a change of a member"),
+                }
+            }
+            ClusterEvent::Message(from_cluster::Kind::Signal(signal)) => {
+                match DeviceId::try_from(signal.from_device_id.as_ref()) {
+                    Ok(from) => self.input(Input::Signal { from, payload: signal.payload }),
+                    Err(error) => tracing::warn!(%error, "a signal"),
+                }
+            }
+            ClusterEvent::Message(_) => {}
+            ClusterEvent::Lost { text } => {
+                self.input(Input::Detached);
+                self.cluster_is(false, &text);
+            }
+            ClusterEvent::Ended { reason, text } => {
+                let (name, code) = match reason {
+                    Reason::Fenced => ("fenced", ErrorCode::Denied),
+                    Reason::Revoked => ("revoked", ErrorCode::Denied),
+                    Reason::Left => ("left", ErrorCode::Denied),
+                    _ => ("expired", ErrorCode::Denied),
+                };
+                if reason == Reason::Revoked
+                    && let Err(error) = self.home.forget_session()
+                {
+                    tracing::warn!(%error, "the login session of a revoked device");
+                }
+                self.end(name, &text, Err(ApiError::new(code, text.clone())));
+            }
+        }
+    }
+
+    fn cluster_is(&mut self, connected: bool, text: &str) {
+        if std::mem::replace(&mut self.cluster_connected, connected) != connected {
+            self.publish(Event::Cluster { connected, text: text.to_owned() });
+        }
+    }
+
+    fn remember_members(&self, members: &[meta::Member]) {
+        let (store, pool) = (self.store.clone(), self.pool);
+        let members: Vec<(AccountId, meta::Member)> = members
+            .iter()
+            .filter_map(|member| {
+                let account = member.account.as_ref()?;
+                Some((AccountId::try_from(account.account_id.as_ref()).ok()?, member.clone()))
+            })
+            .collect();
+        self.workers.in_order(move || {
+            let members = members.iter().map(|(account, member)| (*account, member));
+            if let Err(error) = store.put_members(pool, members) {
+                tracing::warn!(%error, "the members cannot be remembered");
+            }
+        });
+    }
+
+    fn file_command(&mut self, command: FileCommand) {
+        let happenings = self.happenings.clone();
+        match command {
+            FileCommand::Read(ticket, range) => {
+                let sources = self.sources.clone();
+                self.workers.quick(move || {
+                    let read = sources.read(&range);
+                    let _ = happenings.blocking_send(Happening::Input(Input::RangeRead(ticket, read)));
+                });
+            }
+            FileCommand::Store(ticket, range) => {
+                let Some(download) = self.downloads.get_mut(&range.download) else { return };
+                let Some(disk) = download.disk.clone() else { return };
+                let bytes =
+                    range.pieces.iter().flat_map(|piece| &piece.data).map(|data| data.len() as u64).sum::<u64>();
+                download.received_bytes += bytes;
+                self.workers.quick(move || {
+                    let stored = disk.store(&range);
+                    // The frames' memory goes before the machine lets more come.
+                    drop(range);
+                    let _ = happenings.blocking_send(Happening::Input(Input::RangeStored(ticket, stored)));
+                });
+            }
+            FileCommand::Prepare { download: id, manifest } => self.prepare(id, manifest),
+            FileCommand::Finish { download, items } => {
+                let Some(disk) = self.disk(download) else { return };
+                self.workers.in_order(move || {
+                    let failed = disk.finish(&items).into_iter().find_map(|(_, finished)| finished.err());
+                    let result = failed.map_or(Ok(()), |error| Err(error.to_string()));
+                    let input = Input::FilesFinished { download, items, result };
+                    let _ = happenings.blocking_send(Happening::Input(input));
+                });
+            }
+            FileCommand::Checkpoint(download, journal) => {
+                let Some(disk) = self.disk(download) else { return };
+                let (store, pool) = (self.store.clone(), self.pool);
+                self.workers.in_order(move || {
+                    let kept = disk.sync().map_err(|error| error.to_string()).and_then(|()| {
+                        update_record(&store, pool, journal.manifest_root, |record| record.journal = journal.encode())
+                    });
+                    if let Err(error) = kept {
+                        tracing::warn!(
+                            error,
+                            "a journal cannot be kept; a crash now would cost what came since the last"
+                        );
+                    }
+                });
+            }
+            FileCommand::Complete(download) => {
+                let (Some(disk), Some(running)) = (self.disk(download), self.downloads.get(&download)) else { return };
+                let (store, pool, root) = (self.store.clone(), self.pool, running.root);
+                self.workers.in_order(move || {
+                    let completion = complete(&disk, &store, pool, root);
+                    let _ = happenings.blocking_send(Happening::Completed(download, completion));
+                });
+            }
+            FileCommand::Discard(download) => {
+                let Some(running) = self.downloads.get(&download) else { return };
+                let (disk, store, pool, root) = (running.disk.clone(), self.store.clone(), self.pool, running.root);
+                self.workers.in_order(move || {
+                    if let Some(disk) = disk {
+                        disk.discard();
+                    }
+                    if let Err(error) = store.put_download(pool, root, None) {
+                        tracing::warn!(%error, "a download that was given up is still remembered");
+                    }
+                });
+            }
+        }
+    }
+
+    fn disk(&self, id: DownloadId) -> Option<Arc<Download>> {
+        self.downloads.get(&id)?.disk.clone()
+    }
+
+    fn prepare(&mut self, id: DownloadId, manifest: Arc<rockpool_peer_core::Manifest>) {
+        let Some(download) = self.downloads.get(&id) else { return };
+        let (known, to, happenings) = (download.disk.clone(), download.to.clone(), self.happenings.clone());
+        let (store, pool) = (self.store.clone(), self.pool);
+        self.workers.in_order(move || {
+            let opened = (|| {
+                let root = manifest.root();
+                update_record(&store, pool, root, |record| record.manifest = manifest.encoded().to_vec())
+                    .map_err(|error| ApiError::new(ErrorCode::Disk, error))?;
+                let disk = match known {
+                    Some(disk) => disk,
+                    None => Arc::new(Download::open(&to, manifest).map_err(downloads::disk_error)?),
+                };
+                disk.prepare().map_err(downloads::disk_error)?;
+                Ok(disk)
+            })();
+            let _ = happenings.blocking_send(Happening::Opened(id, opened));
+        });
+    }
+
+    fn opened(&mut self, id: DownloadId, opened: Result<Arc<Download>, ApiError>) {
+        let prepared = match opened {
+            Ok(disk) => {
+                if let Some(download) = self.downloads.get_mut(&id) {
+                    download.disk = Some(disk);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                // The machine's failure carries a text only; whoever waits gets the code too.
+                let message = error.message.clone();
+                if let Some(download) = self.downloads.get_mut(&id) {
+                    download.waiters.drain(..).for_each(|waiter| waiter.answer(Err(error.clone())));
+                }
+                Err(message)
+            }
+        };
+        self.input(Input::DownloadPrepared(id, prepared));
+    }
+
+    fn completed(&mut self, id: DownloadId, completion: Completion) {
+        let Some(download) = self.downloads.remove(&id) else { return };
+        if let Some(source) = completion.source
+            && !self.sources.contains(download.root)
+        {
+            self.sources.share(download.root, Arc::new(source));
+        }
+        let answer = completion.result.map(|paths| {
+            let manifest = download.disk.as_ref().map(|disk| disk.manifest().clone());
+            Reply::Downloaded(DownloadView {
+                offer: download.root.to_string(),
+                paths,
+                files: manifest.as_ref().map_or(0, |manifest| u64::from(manifest.file_count())),
+                bytes: manifest.as_ref().map_or(0, |manifest| manifest.size_bytes()),
+                received_bytes: download.received_bytes,
+                elapsed_ms: u64::try_from(download.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            })
+        });
+        download.waiters.iter().for_each(|waiter| waiter.answer(answer.clone()));
+    }
+
+    fn replied(&mut self, id: CommandId, reply: Result<CoreReply, Refusal>) {
+        let Some(pending) = self.commands.remove(&id) else { return };
+        match (pending, reply) {
+            (Pending::Say(caller), Ok(CoreReply::Appended(id))) => {
+                let entry = self.peer.log().entry(id).cloned();
+                let message = entry.and_then(|entry| view::message(&self.peer, &entry));
+                let missing = || ApiError::new(ErrorCode::Internal, "the message is not in the log");
+                caller.answer(message.map(Reply::Message).ok_or_else(missing));
+            }
+            (Pending::Offer(caller, parts), Ok(CoreReply::Appended(id))) => self.offered(caller, id, *parts),
+            (Pending::Get(caller, download), Ok(CoreReply::Download(id))) => {
+                let mut download = *download;
+                download.waiters.push(caller);
+                self.downloads.insert(id, download);
+            }
+            (Pending::Plain(caller), Ok(_)) => caller.answer(Ok(Reply::Done)),
+            (Pending::Say(caller) | Pending::Plain(caller) | Pending::Get(caller, _), Err(refusal)) => {
+                caller.answer(Err(refused(&refusal)));
+            }
+            (Pending::Offer(caller, parts), Err(refusal)) => {
+                self.forget_source(parts.1.root);
+                caller.answer(Err(refused(&refusal)));
+            }
+            (Pending::Say(caller) | Pending::Offer(caller, _) | Pending::Get(caller, _), Ok(other)) => {
+                caller
+                    .answer(Err(ApiError::new(ErrorCode::Internal, format!("an answer to something else: {other:?}"))));
+            }
+        }
+    }
+
+    fn offered(&mut self, caller: Caller, id: EntryId, (record, own): (OfferRecord, OwnOffer)) {
+        self.own_offers.insert(id, own);
+        let (store, pool) = (self.store.clone(), self.pool);
+        let view = match self.peer.log().entry(id).map(|entry| &entry.body) {
+            Some(Body::FileOffer(offer)) => Ok(Reply::Offered(view::offer(&self.peer, id, offer))),
+            _ => Err(ApiError::new(ErrorCode::Internal, "the offer is not in the log")),
+        };
+        self.workers.in_order(move || {
+            let kept = store.put_offer(pool, id.counter, Some(&record));
+            caller.answer(match kept {
+                Ok(()) => view,
+                Err(error) => Err(super::start::store_error(error)),
+            });
+        });
+    }
+
+    /// Takes an own offer back.
+    pub(super) fn withdraw(&mut self, id: EntryId, caller: Caller) {
+        self.command(Command::Withdraw(id), Pending::Plain(caller));
+    }
+
+    fn withdrawn(&mut self, id: EntryId) {
+        if id.device != self.peer.device_id() {
+            return;
+        }
+        if let Some(own) = self.own_offers.remove(&id) {
+            self.forget_source(own.root);
+        }
+        let (store, pool) = (self.store.clone(), self.pool);
+        self.workers.in_order(move || {
+            if let Err(error) = store.put_offer(pool, id.counter, None) {
+                tracing::warn!(%error, "a withdrawn offer is still remembered");
+            }
+        });
+    }
+
+    fn forget_source(&self, root: Root) {
+        if !self.own_offers.values().any(|own| own.root == root) {
+            self.sources.remove(root);
+        }
+    }
+
+    fn look_at_sources(&self) {
+        let own: Vec<_> = self.own_offers.iter().map(|(id, own)| (*id, own.source.clone())).collect();
+        if own.is_empty() {
+            return;
+        }
+        let happenings = self.happenings.clone();
+        self.workers.in_order(move || {
+            let changed = offers::changed(own);
+            if !changed.is_empty() {
+                let _ = happenings.blocking_send(Happening::SourcesChanged(changed));
+            }
+        });
+    }
+
+    /// Tells subscribers, and those who wait for a download, what the machine says.
+    fn tell(&mut self, event: CoreEvent) {
+        let event = match event {
+            CoreEvent::Entry(entry) => match &entry.body {
+                Body::Text(_) => view::message(&self.peer, &entry).map(Event::Message),
+                Body::FileOffer(offer) => Some(Event::Offer(view::offer(&self.peer, entry.id, offer))),
+                _ => None,
+            },
+            CoreEvent::Retracted(id) => Some(Event::Retracted { message: view::message_id(id) }),
+            CoreEvent::OfferWithdrawn(id) => {
+                let offer = match self.peer.log().entry(id).map(|entry| &entry.body) {
+                    Some(Body::FileOffer(offer)) => offer.manifest_root.to_string(),
+                    _ => String::new(),
+                };
+                self.withdrawn(id);
+                let by = view::device(&self.peer, id.device);
+                let reason = format!("{} on {} took it back, or its files changed", by.author, by.device);
+                Some(Event::Withdrawn { offer, reason })
+            }
+            CoreEvent::DeviceJoined { device, .. } => Some(Event::Joined(view::device(&self.peer, device))),
+            CoreEvent::DeviceLeft(device) => Some(Event::Left(view::device(&self.peer, device))),
+            CoreEvent::LinkUp(device) => Some(Event::Linked(view::device(&self.peer, device))),
+            CoreEvent::LinkDown(device) => Some(Event::Unlinked(view::device(&self.peer, device))),
+            CoreEvent::ClusterReachable(_) => None,
+            CoreEvent::DownloadStarted { .. } => None,
+            CoreEvent::DownloadProgress { download, done_bytes, total_bytes, done_files, seeders } => {
+                self.progressed(download, done_bytes, total_bytes, done_files, seeders);
+                None
+            }
+            CoreEvent::DownloadWaiting(id) => {
+                self.waits(id);
+                None
+            }
+            // Answered once it is durable: see `completed`.
+            CoreEvent::DownloadFinished(_) => None,
+            CoreEvent::DownloadFailed { download, reason } => {
+                self.failed(download, &reason);
+                None
+            }
+            CoreEvent::Warning(warning) => {
+                if let Warning::OwnSourceChanged { offer } = warning {
+                    self.withdraw(offer, Caller::nobody());
+                }
+                Some(Event::Warning { text: warning.to_string() })
+            }
+        };
+        if let Some(event) = event {
+            self.publish(event);
+        }
+    }
+
+    fn progressed(&mut self, id: DownloadId, done_bytes: u64, total_bytes: u64, done_files: u32, seeders: u32) {
+        let Some(download) = self.downloads.get_mut(&id) else { return };
+        let total_files = download.disk.as_ref().map_or(0, |disk| u64::from(disk.manifest().file_count()));
+        let progress = ProgressView {
+            offer: download.root.to_string(),
+            done_bytes,
+            total_bytes,
+            done_files: u64::from(done_files),
+            total_files,
+            bytes_per_second: download.speed.update(Instant::now(), done_bytes),
+            seeders: seeders as usize,
+            waiting: None,
+        };
+        self.show(id, progress);
+    }
+
+    fn waits(&mut self, id: DownloadId) {
+        let Some(download) = self.downloads.get(&id) else { return };
+        let empty = ProgressView {
+            offer: download.root.to_string(),
+            done_bytes: 0,
+            total_bytes: 0,
+            done_files: 0,
+            total_files: 0,
+            bytes_per_second: 0.0,
+            seeders: 0,
+            waiting: None,
+        };
+        let mut progress = download.shown.clone().unwrap_or(empty);
+        progress.waiting = Some("nobody in reach has it".into());
+        (progress.seeders, progress.bytes_per_second) = (0, 0.0);
+        self.show(id, progress);
+    }
+
+    fn show(&mut self, id: DownloadId, progress: ProgressView) {
+        let Some(download) = self.downloads.get_mut(&id) else { return };
+        download.shown = Some(progress.clone());
+        download.waiters.retain(|waiter| waiter.event(Event::Progress(progress.clone())) || !waiter.is_gone());
+        self.publish(Event::Progress(progress));
+    }
+
+    fn failed(&mut self, id: DownloadId, reason: &DownloadFailure) {
+        let Some(download) = self.downloads.remove(&id) else { return };
+        let code = match reason {
+            DownloadFailure::Cancelled => ErrorCode::Cancelled,
+            DownloadFailure::Withdrawn => ErrorCode::NotFound,
+            DownloadFailure::BadManifest(_) => ErrorCode::Damaged,
+            DownloadFailure::Disk(_) => ErrorCode::Disk,
+        };
+        let error = ApiError::new(code, reason.to_string());
+        download.waiters.iter().for_each(|waiter| waiter.answer(Err(error.clone())));
+    }
+
+    /// Tells every subscriber; one that is gone, or too far behind to be of use, is dropped.
+    pub(super) fn publish(&mut self, event: Event) {
+        self.subscribers.retain(|subscriber| subscriber.event(event.clone()));
+    }
+
+    pub(super) fn status(&self) -> StatusView {
+        let me = self.peer.device_id();
+        let present = self.peer.present().iter().chain([&me]);
+        StatusView {
+            pool_id: self.pool.to_string(),
+            pool: self.pool_name.clone(),
+            me: view::device(&self.peer, me),
+            cluster_connected: self.cluster_connected,
+            present: present.map(|device| view::device(&self.peer, *device)).collect(),
+            linked: self.peer.linked().map(|device| device.to_string()).collect(),
+            messages: self.peer.log().in_order(None).filter(|entry| matches!(entry.body, Body::Text(_))).count() as u64,
+            gaps: self.peer.missing_entries() > 0,
+            offers: view::open_offers(&self.peer).len() as u64,
+            downloads: self.downloads.values().map(|download| download.root.to_string()).collect(),
+            pid: std::process::id(),
+        }
+    }
+}
+
+fn refused(refusal: &Refusal) -> ApiError {
+    let code = match refusal {
+        Refusal::TextLength { .. } | Refusal::Manifest(_) => ErrorCode::Invalid,
+        Refusal::TooMany { .. } => ErrorCode::Limit,
+        Refusal::NotFound(_) | Refusal::Withdrawn => ErrorCode::NotFound,
+        Refusal::NotYours => ErrorCode::Denied,
+        Refusal::Left => ErrorCode::Unavailable,
+    };
+    ApiError::new(code, refusal.to_string())
+}
+
+/// Changes what is remembered of a download. On the thread that keeps order, so nobody else does at the same time.
+fn update_record(
+    store: &Store,
+    pool: PoolId,
+    root: Root,
+    change: impl FnOnce(&mut crate::store::DownloadRecord),
+) -> Result<(), String> {
+    let mut record = store.download(pool, root).map_err(|error| error.to_string())?.unwrap_or_default();
+    change(&mut record);
+    store.put_download(pool, root, Some(&record)).map_err(|error| error.to_string())
+}
+
+fn complete(disk: &Download, store: &Store, pool: PoolId, root: Root) -> Completion {
+    let synced = disk.sync_folders().map_err(downloads::disk_error);
+    let files = disk.sources();
+    let kept = synced.and_then(|()| {
+        update_record(store, pool, root, |record| downloads::finish(record, files.as_deref().unwrap_or_default()))
+            .map_err(|error| ApiError::new(ErrorCode::Disk, error))
+    });
+    Completion { result: kept.map(|()| disk.top_paths()), source: files.map(|files| Source { files }) }
+}
