@@ -671,10 +671,9 @@ impl Binder<'_> {
         let left = self.bind_expr(left)?;
         let query = self.deeper(|binder| binder.bind_subquery(query))?;
         let element_ty = single_column(&query.columns, position)?;
-        let element = query.columns[0].id;
         let (left, comparison) = self.element_comparison(symbol, left, position, element_ty)?;
         let kind =
-            SubqueryKind::Quantified { left: Box::new(left), comparison: Box::new(comparison), element, all };
+            SubqueryKind::Quantified { left: Box::new(left), comparison: Box::new(comparison), all };
         Ok(self.subquery(kind, query.plan, Type::Bool, position))
     }
 

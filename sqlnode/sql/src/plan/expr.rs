@@ -111,7 +111,7 @@ pub(crate) enum SubqueryKind {
     /// Whether there is a row.
     Exists,
     /// `left op ANY (...)`, `IN`; or ALL.
-    Quantified { left: Box<Expr>, comparison: Box<Expr>, element: ColumnId, all: bool },
+    Quantified { left: Box<Expr>, comparison: Box<Expr>, all: bool },
     /// `ARRAY(SELECT ...)`
     Array(Type),
 }
