@@ -95,8 +95,9 @@ impl StartError {
             | StartError::Damaged { .. }
             | StartError::Foreign(_)
             | StartError::Refused(_) => 3,
-            StartError::Listen { .. } | StartError::Unreachable(_) | StartError::Database(_) => 4,
-            StartError::Io { .. } | StartError::Store(_) | StartError::Tls(_) => 1,
+            StartError::Listen { .. } | StartError::Unreachable(_) => 4,
+            StartError::Database(error) if error.is_retryable() => 4,
+            StartError::Database(_) | StartError::Io { .. } | StartError::Store(_) | StartError::Tls(_) => 1,
         }
     }
 }

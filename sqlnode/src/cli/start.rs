@@ -1,5 +1,6 @@
 //! `rockpool-node start`.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::ArgMatches;
@@ -14,7 +15,8 @@ use crate::node::Node;
 pub(super) fn run(matches: &ArgMatches) -> Result<(), StartError> {
     let config = gather(matches)?;
     let filter = config.log.parse::<tracing_subscriber::EnvFilter>().unwrap_or_default();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
     // One provider for whatever TLS library code asks for the process's own.
     let _ = rustls::crypto::ring::default_provider().install_default();
     block_on(serve(config))

@@ -98,8 +98,7 @@ impl DataFolder {
 
     /// Refuses a folder whose identity has acknowledged things that its store no longer holds.
     pub fn check_store(&self, record: &IdentityRecord) -> Result<(), StartError> {
-        let store = self.store_path();
-        let empty = fs::read_dir(&store).map_or(true, |mut entries| entries.next().is_none());
+        let empty = !holds_data(&self.store_path());
         if record.store == StoreState::Opened && empty {
             return Err(StartError::Damaged {
                 path: self.path.clone(),
@@ -119,12 +118,17 @@ impl DataFolder {
     }
 }
 
+/// Whether any of a store's own folders holds a file. What lies beside them (locks) is no data.
+fn holds_data(store: &Path) -> bool {
+    let folders = fs::read_dir(store).into_iter().flatten().flatten().map(|entry| entry.path());
+    folders.filter_map(|folder| fs::read_dir(folder).ok()).any(|mut entries| entries.next().is_some())
+}
+
 /// Reads `identity.toml` of a folder that another process may hold.
 pub(crate) fn read_identity(folder: &Path) -> Result<Option<IdentityRecord>, StartError> {
     let path = folder.join("identity.toml");
     let Some(text) = read_small(&path)? else {
-        let orphaned = fs::read_dir(folder.join("store")).is_ok_and(|mut entries| entries.next().is_some());
-        if orphaned {
+        if holds_data(&folder.join("store")) {
             return Err(StartError::Damaged {
                 path: folder.to_owned(),
                 reason:
@@ -229,9 +233,10 @@ mod tests {
         let folder = DataFolder::open(parent.path()).unwrap();
         folder.check_store(&record(StoreState::Absent)).unwrap();
         assert!(folder.check_store(&record(StoreState::Opened)).unwrap_err().to_string().contains("join again"));
-        fs::create_dir(folder.store_path()).unwrap();
+        fs::create_dir_all(folder.store_path().join("log")).unwrap();
+        fs::write(folder.store_path().join("lock"), "").unwrap();
         assert!(folder.check_store(&record(StoreState::Opened)).is_err());
-        fs::write(folder.store_path().join("log"), "x").unwrap();
+        fs::write(folder.store_path().join("log/1"), "x").unwrap();
         folder.check_store(&record(StoreState::Opened)).unwrap();
         assert!(folder.read_identity().unwrap_err().to_string().contains("no identity.toml"));
     }

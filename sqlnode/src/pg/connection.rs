@@ -54,7 +54,7 @@ pub(super) struct Connection {
 /// Serves a client until it leaves, is told to, or breaks the protocol.
 pub(super) async fn serve(logged_in: LoggedIn, shared: &Arc<PgShared>) -> Ended {
     let LoggedIn { mut stream, input, user, database, settings, mut output } = logged_in;
-    let session = match open_session(&user, &database, settings, shared) {
+    let mut session = match open_session(&user, &database, settings, shared) {
         Ok(session) => session,
         Err(error) => {
             output.error(Severity::Fatal, &error);
@@ -67,6 +67,7 @@ pub(super) async fn serve(logged_in: LoggedIn, shared: &Arc<PgShared>) -> Ended 
     let secret = i32::from_be_bytes(shared.database.environment().random());
     let registered = shared.cancels.register(secret);
     output.key_data(registered.process, registered.secret);
+    session.info_mut().backend_pid = registered.process;
     let mut connection = Connection {
         stream,
         input,

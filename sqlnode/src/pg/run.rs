@@ -177,6 +177,7 @@ impl Connection {
             let tag = rockpool_sql::execute(&prepared, runnable.params, store, info, &mut sink)?;
             Ok(Ran { tag, waiting: WaitingRows { encoded: waiting.buffer } })
         });
+        self.session.take_changed_settings()?;
         match broken {
             Some(error) => Err(Failed::Connection(Ended::Io(error))),
             None => ran.map_err(|error: SqlError| Failed::Statement(self.told_to_stop(error))),

@@ -332,6 +332,18 @@ impl SqlSession {
         }
     }
 
+    /// Takes over what `set_config()` changed during a statement.
+    pub fn take_changed_settings(&mut self) -> Result<(), SqlError> {
+        let changed = {
+            let mut state = self.info.state.lock().map_err(|_| SqlError::internal("a statement broke off"))?;
+            std::mem::take(&mut state.changed_settings)
+        };
+        for (name, value, local) in changed {
+            self.set(&name, &SetValue::Values(vec![value]), local)?;
+        }
+        Ok(())
+    }
+
     fn change_settings(&mut self, change: impl FnOnce(&mut Settings) -> Result<(), SqlError>) -> Result<(), SqlError> {
         let mut settings = self.settings.clone();
         change(&mut settings)?;
