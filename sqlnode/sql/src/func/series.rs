@@ -100,7 +100,13 @@ fn string_rows(a: &[Value], _: &Call<'_>) -> Result<Rows> {
     rows(super::string::split_string(a))
 }
 
+/// Tables have no partitions here.
+fn no_rows(_: &[Value], _: &Call<'_>) -> Result<Rows> {
+    rows(Vec::new())
+}
+
 pub(super) const FUNCTIONS: &[Entry] = &[
+    Entry::set("pg_partition_ancestors", "regclass", "regclass", no_rows).stable(),
     Entry::set("generate_series", "int4 int4", "int4", integers),
     Entry::set("generate_series", "int4 int4 int4", "int4", integers),
     Entry::set("generate_series", "int8 int8", "int8", integers),
