@@ -64,7 +64,7 @@ pub enum Input {
         /// Whose.
         group: GroupId,
     },
-    /// A linearizable read timestamp, please. Answered by [`Reply::Begun`](crate::Reply::Begun).
+    /// A linearizable read timestamp, please. Answered by [`Reply::Begun`](crate::Reply::Begun), `Retry` or `Refused`.
     Begin {
         /// The question's number.
         request: RequestId,

@@ -49,6 +49,9 @@ impl Group {
             return;
         }
         let (Some(meta), Some(leading)) = (&self.meta, &mut self.leading) else { return };
+        if leading.wishes.is_empty() && meta.membership.learners.is_empty() && !meta.membership.is_joint() {
+            return;
+        }
         if !leading.wishes.is_empty() {
             let done = leading.wishes.extract_if(.., |(change, _)| fulfilled(*change, &meta.membership));
             let done: Vec<(MembershipChange, Origin)> = done.collect();

@@ -135,3 +135,79 @@ fn fit(group: GroupId, log: &LogImage, meta: &StateMeta) -> Result<(LogStart, Op
     let reset = LogBatch { hard_state: Some(hard_state), truncate_to: Some((applied, term)), ..LogBatch::new(group) };
     Ok((LogStart { hard_state, truncated_to: (applied, term), entries: Vec::new(), membership }, Some(reset)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::{EntryKind, LogEntry, MemoryState};
+    use rockpool_proto::NodeId;
+
+    const GROUP: GroupId = GroupId(1);
+
+    fn log(cut: (u64, u64), terms: &[u64], hard: (u64, u64)) -> LogImage {
+        let entry = |(index, &term): (u64, &u64)| LogEntry {
+            index,
+            term,
+            kind: EntryKind::Normal,
+            data: Default::default(),
+            context: Default::default(),
+        };
+        LogImage {
+            group: GROUP,
+            hard_state: HardState { term: hard.0, vote: 1, commit: hard.1 },
+            truncated_to: cut,
+            entries: (cut.0 + 1..).zip(terms).map(entry).collect(),
+        }
+    }
+
+    fn state(index: u64, term: u64) -> StateMeta {
+        StateMeta { applied_index: index, applied_term: term, ..StateMeta::bootstrap(NodeId(1)) }
+    }
+
+    /// What is made of a log and a state: where the log begins and ends, its term and commit index, whether it is reset.
+    fn check(log: &LogImage, meta: &StateMeta) -> Result<(u64, u64, u64, u64, bool), Fatal> {
+        let (start, reset) = fit(GROUP, log, meta)?;
+        let last = start.truncated_to.0 + start.entries.len() as u64;
+        Ok((start.truncated_to.0, last, start.hard_state.term, start.hard_state.commit, reset.is_some()))
+    }
+
+    #[test]
+    fn a_log_is_fitted_to_the_state() {
+        let held = log((3, 1), &[1, 1, 2], (2, 4));
+        assert_eq!(check(&held, &state(4, 1)), Ok((3, 6, 2, 4, false)), "ordinary");
+        assert_eq!(
+            check(&held, &state(5, 1)),
+            Ok((3, 6, 2, 5, false)),
+            "applied is committed, whatever was written down"
+        );
+        assert_eq!(check(&held, &state(3, 1)), Ok((3, 6, 2, 4, false)), "at the cut");
+        assert_eq!(check(&held, &state(9, 2)), Ok((9, 9, 2, 9, true)), "a snapshot ahead of the log");
+        assert_eq!(check(&held, &state(6, 4)), Ok((6, 6, 4, 6, true)), "a snapshot of another term");
+        assert_eq!(check(&held, &state(9, 5)), Ok((9, 9, 5, 9, true)), "a term that was never written down");
+        check(&held, &state(2, 1)).unwrap_err();
+        check(&log((3, 1), &[1], (1, 8)), &state(4, 1)).unwrap_err();
+        let mut holed = held.clone();
+        holed.entries.remove(1);
+        check(&holed, &state(4, 1)).unwrap_err();
+    }
+
+    #[test]
+    fn a_flag_left_on_does_no_harm_and_a_lost_state_is_noticed() {
+        let open = |start: Start, store: &MemoryState, log: Option<&LogImage>| {
+            let config = Config::new(NodeId(1), start, 1);
+            let store: Arc<dyn StateStore> = Arc::new(store.clone());
+            open_group(&config, GROUP, &store, log).map(|group| group.applied_index())
+        };
+        let store = MemoryState::new();
+        assert!(open(Start::Existing, &store, None).is_err(), "nothing there");
+        assert_eq!(open(Start::Join, &store, None).ok(), Some(0));
+        assert!(open(Start::Bootstrap, &store, Some(&log((0, 0), &[], (3, 0)))).is_err(), "it has voted");
+        assert_eq!(open(Start::Bootstrap, &store, None).ok(), Some(1));
+        assert_eq!(open(Start::Bootstrap, &store, None).ok(), Some(1), "the flag was left on");
+        assert_eq!(open(Start::Existing, &store, Some(&log((1, 1), &[2, 2], (2, 2)))).ok(), Some(1));
+        let lost = MemoryState::new();
+        for start in [Start::Bootstrap, Start::Join, Start::Existing] {
+            assert!(open(start, &lost, Some(&log((1, 1), &[2, 2], (2, 2)))).is_err(), "a log without its state");
+        }
+    }
+}

@@ -168,8 +168,8 @@ impl Replica {
         } else {
             self.raw.tick();
         }
-        let raft = &mut self.raw.raft;
-        if raft.state == StateRole::Follower && raft.pass_election_timeout() || self.campaign_was_refused(leads) {
+        let raft = &self.raw.raft;
+        if (raft.state == StateRole::Follower && raft.pass_election_timeout()) || self.campaign_was_refused(leads) {
             // Nothing was heard of the leader for so long, and still this node does not campaign (it has a change of
             // membership to apply first). Let it forget the leader, or it would refuse its vote to everybody.
             self.raw.raft.leader_id = ::raft::INVALID_ID;

@@ -6,6 +6,8 @@
 mod apply;
 mod collect;
 mod fingerprint;
+#[cfg(test)]
+mod model;
 mod mvcc;
 mod outcome;
 mod task;
