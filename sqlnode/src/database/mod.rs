@@ -82,6 +82,11 @@ impl Database {
         &self.shared.environment
     }
 
+    /// The statements that were run through [`Database::transaction`] so far, for looking at their plans.
+    pub fn statements(&self) -> Vec<&'static str> {
+        self.shared.plans.texts()
+    }
+
     /// Begins a transaction by hand, for SQL sessions. The services use [`Database::transaction`].
     pub async fn begin(&self) -> Result<Box<dyn BackendTransaction>, DbError> {
         self.shared.backend.begin().await

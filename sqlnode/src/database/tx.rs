@@ -51,6 +51,10 @@ impl Plans {
         Self { caches, prepared: Mutex::default() }
     }
 
+    pub(super) fn texts(&self) -> Vec<&'static str> {
+        self.prepared.lock().keys().copied().collect()
+    }
+
     fn get(&self, sql: &'static str, store: &dyn Store, session: &SessionInfo) -> Result<Arc<Prepared>, SqlError> {
         let known = self.prepared.lock().get(sql).cloned();
         let statement = match known {

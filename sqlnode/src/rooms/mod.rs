@@ -227,6 +227,8 @@ impl Rooms {
                 },
                 Found::There(beat) => beat,
             };
+            // Watched from now on: while the owner is asked, its beat has time to move.
+            self.has_stopped(beat);
             let no_line = match Line::to(self, beat.owner.node, ticket).await {
                 Ok(line) => return Ok(line),
                 Err(no_line) => no_line,

@@ -203,6 +203,14 @@ pub struct Standing<'a> {
     pub seated: &'a Seated,
 }
 
+/// Presences that an owner inherited, by their epochs. Nobody else would note that they ended.
+#[derive(Debug)]
+struct Awaited {
+    until: Time,
+    /// None until the first facts say who they are.
+    devices: Option<BTreeMap<DeviceId, u64>>,
+}
+
 /// The room of one pool.
 #[derive(Debug)]
 pub struct Room {
@@ -214,6 +222,8 @@ pub struct Room {
     connections: BTreeMap<ConnectionId, DeviceId>,
     facts: Facts,
     gathering_until: Option<Time>,
+    /// Those whom the owner before had in its room, and until when they may come back.
+    awaited: Option<Awaited>,
     vacant_since: Option<Time>,
     outputs: VecDeque<Output>,
 }
@@ -230,6 +240,7 @@ impl Room {
             connections: BTreeMap::new(),
             facts: Facts::default(),
             gathering_until: succeeds.then(|| now + GATHER_FOR),
+            awaited: succeeds.then(|| Awaited { until: now + SILENCE_MAX, devices: None }),
             vacant_since: Some(now),
             outputs: VecDeque::new(),
         }
@@ -275,6 +286,9 @@ impl Room {
                 self.send_all(None, &whole);
             }
         }
+        if self.awaited.as_ref().is_some_and(|awaited| awaited.until <= now) {
+            self.give_up_awaited();
+        }
         let silent = |occupant: &Occupant| occupant.heard_at + SILENCE_MAX <= now;
         let gone: Vec<_> = self.occupants.iter().filter(|(_, it)| silent(it)).map(|(device, _)| *device).collect();
         for device in gone {
@@ -296,7 +310,8 @@ impl Room {
     pub fn poll_timeout(&self) -> Option<Time> {
         let silence = self.occupants.values().map(|occupant| occupant.heard_at + SILENCE_MAX).min();
         let vacancy = self.vacant_since.map(|since| since + VACANT_MAX);
-        [self.gathering_until, silence, vacancy].into_iter().flatten().min()
+        let awaited = self.awaited.as_ref().map(|awaited| awaited.until);
+        [self.gathering_until, awaited, silence, vacancy].into_iter().flatten().min()
     }
 
     /// The change number of the facts that the room goes by.
@@ -324,6 +339,10 @@ impl Room {
             self.facts.change_number = facts.change_number;
             self.facts.members = facts.members;
         }
+        if let Some(Awaited { devices: devices @ None, .. }) = &mut self.awaited {
+            let here = facts.presence.iter().filter(|(_, fact)| fact.here);
+            *devices = Some(here.map(|(device, fact)| (*device, fact.epoch)).collect());
+        }
         let (mut unwelcome, mut fenced) = (Vec::new(), Vec::new());
         for (device, occupant) in &self.occupants {
             let identity = Identity { account: occupant.account, device: *device };
@@ -350,6 +369,16 @@ impl Room {
         for connection in fenced {
             self.end(connection, EndReason::Fenced);
             self.handle_detach(connection, Ending::Broken);
+        }
+    }
+
+    /// Lets the database know of those who did not come back.
+    fn give_up_awaited(&mut self) {
+        let devices = self.awaited.take().and_then(|awaited| awaited.devices).unwrap_or_default();
+        for (device, presence_epoch) in devices {
+            if !self.occupants.contains_key(&device) {
+                self.outputs.push_back(Output::Departed { device, presence_epoch });
+            }
         }
     }
 

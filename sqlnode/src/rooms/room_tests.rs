@@ -261,3 +261,19 @@ fn closing_the_room_sends_everybody_on() {
     assert!((1..=3).all(|connection| stage.ended(connection) == Some(ended::Reason::Moved)));
     assert!(stage.departed.is_empty(), "their presence goes on at the next owner");
 }
+
+#[test]
+fn who_does_not_come_back_to_a_new_owner_is_gone_in_the_end() {
+    let mut stage = Stage { room: Room::new(START, PoolId([5; 16]), 3, true), ..Stage::new(false) };
+    let mut before = facts(30);
+    before.presence.insert(device(1), PresenceFact { epoch: 4, here: true });
+    before.presence.insert(device(2), PresenceFact { epoch: 4, here: true });
+    before.presence.insert(device(3), PresenceFact { epoch: 4, here: false });
+    stage.at(START, Input::Facts(before));
+    stage.attach(1, 1, 5, None);
+    stage.wait(START + GATHER_FOR);
+    assert!(stage.departed.is_empty(), "there is time");
+    stage.at(START + SILENCE_MAX / 2, Input::Ping { connection: ConnectionId(1), nonce: 1 });
+    stage.wait(START + SILENCE_MAX);
+    assert_eq!(stage.departed, [(device(2), 4)]);
+}

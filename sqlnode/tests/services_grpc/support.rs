@@ -35,11 +35,18 @@ pub struct Cluster {
     pub backend: MemoryBackend,
     pub clock: Arc<ShiftedEnvironment>,
     directory: Arc<Mutex<HashMap<NodeId, SocketAddr>>>,
+    /// Where a node finds another at a false address.
+    diverted: Arc<Mutex<HashMap<(NodeId, NodeId), SocketAddr>>>,
 }
 
 impl Cluster {
     pub fn new() -> Self {
-        Self { backend: MemoryBackend::new(), clock: Arc::default(), directory: Arc::default() }
+        Self {
+            backend: MemoryBackend::new(),
+            clock: Arc::default(),
+            directory: Arc::default(),
+            diverted: Arc::default(),
+        }
     }
 
     /// One node of a new cluster.
@@ -47,6 +54,11 @@ impl Cluster {
         let cluster = Self::new();
         let node = cluster.start(1).await;
         (cluster, node)
+    }
+
+    /// Makes one node look for another where `address` says.
+    pub fn divert(&self, from: u64, to: u64, address: SocketAddr) {
+        self.diverted.lock().insert((NodeId(from), NodeId(to)), address);
     }
 
     /// Starts a node whose callers all count as nodes: there are no certificates without TLS.
@@ -62,7 +74,12 @@ impl Cluster {
             .enable_all()
             .build()
             .unwrap();
-        let nodes = Directory { me: NodeId(id), trusting, addresses: Arc::clone(&self.directory) };
+        let nodes = Directory {
+            me: NodeId(id),
+            trusting,
+            addresses: Arc::clone(&self.directory),
+            diverted: Arc::clone(&self.diverted),
+        };
         let database = Database::new(Arc::new(self.backend.clone()), Caches::default(), self.clock.clone());
         let (ready, started) = oneshot::channel();
         runtime.spawn(async move {
@@ -93,6 +110,7 @@ struct Directory {
     me: NodeId,
     trusting: bool,
     addresses: Arc<Mutex<HashMap<NodeId, SocketAddr>>>,
+    diverted: Arc<Mutex<HashMap<(NodeId, NodeId), SocketAddr>>>,
 }
 
 impl Nodes for Directory {
@@ -101,7 +119,8 @@ impl Nodes for Directory {
     }
 
     fn channel(&self, node: NodeId) -> Option<Channel> {
-        let address = *self.addresses.lock().get(&node)?;
+        let diverted = self.diverted.lock().get(&(self.me, node)).copied();
+        let address = diverted.or_else(|| self.addresses.lock().get(&node).copied())?;
         let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
         Some(endpoint.connect_timeout(Duration::from_secs(1)).connect_lazy())
     }

@@ -1,8 +1,10 @@
 //! Losing the node that owns a room, and stopping it.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rockpool_proto::meta::v1 as wire;
+use tokio::net::TcpListener;
 
 use super::support::{Cluster, Login, Node, Stream};
 
@@ -86,4 +88,78 @@ async fn a_seat_is_kept_for_a_device_whose_node_dies() {
     let device = bob.device_id();
     ann_stream.until("bob's return", |_, it| (it.roster.get(&device)?.presence_epoch > epoch).then_some(())).await;
     assert_eq!(ann_stream.roster.len(), 2, "nobody was told that he had gone");
+}
+
+/// An address where nobody listens.
+async fn refusing() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_that_is_alive_but_cut_off_is_outvoted_and_gives_way() {
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.start(1).await, cluster.start(2).await);
+    let (ann, bob) = (one.sign_up("ann").await, one.sign_up("bob").await);
+    let pool = one.pool(&ann, &[&bob]).await;
+    let mut ann_stream = ann.open(&one, &pool).await.unwrap();
+    let place = ann_stream.place(&ann);
+    cluster.divert(2, 1, refusing().await);
+    let mut bob_stream = bob.open(&two, &pool).await.unwrap();
+    assert!(bob_stream.lease_epoch > ann_stream.lease_epoch);
+    assert_eq!(ann_stream.until_ended().await, wire::ended::Reason::Moved, "the next beat tells the old owner");
+    // Node 1 takes the device in again and carries it to node 2, which it can reach.
+    let ann_stream = reconnect(&ann, &one, &pool, place.clone()).await;
+    assert_eq!(ann_stream.lease_epoch, bob_stream.lease_epoch);
+    bob_stream.until_present(&[&ann, &bob]).await;
+    assert_eq!(two.rooms.hosted_count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_that_says_nothing_is_replaced_when_its_beat_has_stopped() {
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.start(1).await, cluster.start(2).await);
+    let ann = one.sign_up("ann").await;
+    let pool = one.pool(&ann, &[]).await;
+    let stream = ann.open(&one, &pool).await.unwrap();
+    let place = stream.place(&ann);
+    // As if its host had lost power: packets go nowhere, and nobody refuses a connection.
+    let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    cluster.divert(2, 1, mute.local_addr().unwrap());
+    one.kill();
+    let began = Instant::now();
+    let again = reconnect(&ann, &two, &pool, place.clone()).await;
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert_eq!(again.place(&ann).path, place.path);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_owner_whose_beat_goes_on_keeps_its_room() {
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.start(1).await, cluster.start(2).await);
+    let (ann, bob) = (one.sign_up("ann").await, one.sign_up("bob").await);
+    let pool = one.pool(&ann, &[&bob]).await;
+    let mut ann_stream = ann.open(&one, &pool).await.unwrap();
+    let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    cluster.divert(2, 1, mute.local_addr().unwrap());
+    let opening = bob.open(&two, &pool);
+    let patience = Duration::from_secs(4);
+    assert!(tokio::time::timeout(patience, opening).await.is_err(), "node 2 goes on asking");
+    assert_eq!(two.rooms.hosted_count(), 0);
+    ann_stream.ping(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_that_cannot_be_told_is_noticed_by_the_owner_within_a_second() {
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.start(1).await, cluster.start(2).await);
+    let ann = one.sign_up("ann").await;
+    let phone = one.login("ann", super::support::PASSWORD, &super::support::TestDevice::new("phone")).await.unwrap();
+    let pool = one.pool(&ann, &[]).await;
+    let mut stream = phone.open(&one, &pool).await.unwrap();
+    cluster.divert(2, 1, refusing().await);
+    let revoke = wire::RevokeDeviceRequest { device_id: phone.device.device_id.clone() };
+    two.devices().revoke(ann.asks(revoke)).await.unwrap();
+    let began = Instant::now();
+    assert_eq!(stream.until_ended().await, wire::ended::Reason::Revoked);
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
 }
