@@ -142,6 +142,9 @@ impl Cluster {
     }
 
     pub async fn start_tuned(size: u64, tune: fn(&mut EngineOptions)) -> Cluster {
+        // RUST_LOG=rockpool_runtime=debug shows what went on in a test that failed.
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let folder = tempfile::tempdir().unwrap();
         let mut cluster = Cluster { nodes: Vec::new(), authority: Authority::new(), folder, tune };
         for _ in 0..size {
