@@ -273,3 +273,6 @@ enum Broken {
     Link,
     Clock,
 }
+
+#[cfg(test)]
+mod tests;

@@ -284,7 +284,7 @@ impl Negotiation {
 
     fn offer(&mut self, now: Now, key: &Key, session: &mut Session) {
         // Wall time keeps generations growing over a restart; the presence epoch covers a clock set back.
-        session.generation = now.wall_ms.max(session.generation + 1);
+        session.generation = now.wall_ms.max(session.generation.saturating_add(1));
         session.round = 0;
         session.remote_epoch = self.wanted.get(&key.0).map_or(session.remote_epoch, |link| link.presence_epoch);
         session.expected = None;
@@ -305,7 +305,7 @@ impl Negotiation {
             let kind = SignalKind::OfferRequest;
             return self.signal(key, session.generation, session.round, kind);
         }
-        session.round += 1;
+        session.round = session.round.saturating_add(1);
         session.described = false;
         let connection = connection_id(key, session);
         self.command(LinkCommand::CreateOffer { connection, ice_restart: true });

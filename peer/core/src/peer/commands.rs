@@ -67,7 +67,7 @@ impl Peer {
     fn file_offer(&self, id: EntryId) -> Result<FileOffer, Refusal> {
         match self.log.entry(id).map(|entry| &entry.body) {
             Some(Body::FileOffer(_)) if self.log.is_withdrawn(&self.directory, id) => Err(Refusal::Withdrawn),
-            Some(Body::FileOffer(offer)) => Ok(offer.clone()),
+            Some(Body::FileOffer(offer)) if offer.manifest_bytes > 0 => Ok(offer.clone()),
             _ => Err(Refusal::NotFound("file offer")),
         }
     }

@@ -357,7 +357,8 @@ impl Peer {
             let device = device.key.device_id();
             self.exchange.known_head(device).saturating_sub(self.log.length_of(device))
         });
-        missing.sum()
+        // Claims may be lies of any size.
+        missing.fold(0, u64::saturating_add)
     }
 }
 

@@ -119,6 +119,7 @@ pub(super) struct Node {
     /// Of somebody in the middle, who ends DTLS instead of this device.
     pub(super) intercepted: Option<u8>,
     pub(super) sent_bytes: u64,
+    pub(super) link_commands: u64,
 }
 
 pub(super) struct World {
@@ -138,6 +139,8 @@ pub(super) struct World {
     roster_sequence: u64,
     placements: u64,
     next_command: u64,
+    /// Every signal that was sent: who, to whom, what.
+    pub(super) signals: Vec<(usize, usize, Bytes)>,
     pub(super) delay_us: u64,
 }
 
@@ -158,6 +161,7 @@ impl World {
             roster_sequence: 0,
             placements: 0,
             next_command: 0,
+            signals: Vec::new(),
             delay_us: 20_000,
         };
         for (index, owner) in owners.iter().enumerate() {
@@ -183,6 +187,7 @@ impl World {
                 certificate: index as u8,
                 intercepted: None,
                 sent_bytes: 0,
+                link_commands: 0,
             });
         }
         world
@@ -373,6 +378,7 @@ impl World {
             match output {
                 Output::SendSignal { to, payload } => {
                     let Some(other) = self.index_of(to) else { continue };
+                    self.signals.push((node, other, payload.clone()));
                     if self.cluster_up && !self.rng.random_bool(self.signal_loss) {
                         let delay = self.rng.random_range(1_000..60_000);
                         let from = self.nodes[node].id;
@@ -410,6 +416,7 @@ impl World {
             format!("v=0\r\na=fingerprint:sha-256 {}\r\n", vec![format!("{certificate:02X}"); 32].join(":"))
         };
         let certificate = self.nodes[node].certificate;
+        self.nodes[node].link_commands += 1;
         match command {
             LinkCommand::CreateOffer { connection, .. } | LinkCommand::AcceptOffer { connection, .. } => {
                 self.later_input(2_000, node, Input::LocalDescription { connection, sdp: sdp(certificate) });
@@ -558,6 +565,12 @@ impl World {
 
     pub(super) fn random(&mut self, below: u64) -> u64 {
         self.rng.random_range(0..below)
+    }
+
+    /// A device's end of its connection to another one.
+    pub(super) fn connection(&self, node: usize, device: DeviceId, purpose: Purpose) -> Option<ConnectionId> {
+        let mut ends = self.channels.keys().filter(|(owner, _)| *owner == node).map(|(_, connection)| *connection);
+        ends.find(|connection| connection.device == device && connection.purpose == purpose)
     }
 
     pub(super) fn all_linked(&self) -> bool {

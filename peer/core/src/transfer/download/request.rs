@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::manifest::Manifest;
 use crate::time::Time;
-use crate::transfer::tree::{self, GROUP_BYTES, GroupHash, check_proof, range_bytes};
+use crate::transfer::tree::{self, GroupHash, check_proof, range_bytes};
 use crate::transfer::{GroupRange, StorePiece};
 
 const WINDOW_BYTES_START: u64 = 4 << 20;
@@ -118,19 +118,24 @@ pub(super) fn take_data(
     Some(vec![StorePiece { file, range: piece.range, hashes: piece.hashes?, data: piece.data }])
 }
 
-/// Whole files of one group. `None`: to blame.
+/// Whole files of one group. `None`: to blame, and nothing was taken.
 pub(super) fn take_small(
     manifest: &Manifest,
     request: &mut Request,
     files: Vec<(u32, Bytes)>,
 ) -> Option<Vec<StorePiece>> {
-    let mut done = Vec::with_capacity(files.len());
+    let mut done: Vec<StorePiece> = Vec::with_capacity(files.len());
     for (file, data) in files {
-        let (size_bytes, root) = manifest.file(file)?;
-        if tree::group_count(size_bytes) != 1 || data.len() as u64 != size_bytes || data.len() > GROUP_BYTES {
+        let expected = manifest
+            .file(file)
+            .filter(|(size_bytes, _)| tree::group_count(*size_bytes) == 1 && data.len() as u64 == *size_bytes);
+        let piece = expected.and_then(|_| request.pieces.remove(&(file, 0)));
+        let (Some((_, root)), Some(piece)) = (expected, piece) else {
+            // What was taken from this frame is asked for again, of somebody else.
+            let again: Vec<_> = done.iter().map(|piece| (piece.file, piece.range)).collect();
+            request.pieces.extend(Request::new(request.issued, 0, &again).pieces);
             return None;
-        }
-        let piece = request.pieces.remove(&(file, 0))?;
+        };
         done.push(StorePiece { file, range: piece.range, hashes: vec![root.0], data: vec![data] });
     }
     Some(done)
