@@ -48,11 +48,11 @@ fn not_begun(error: EngineError) -> DbError {
 fn database_error(error: EngineError) -> DbError {
     let text = error.to_string();
     match (error.class(), &error) {
-        (Class::Retry, EngineError::Retry(_) | EngineError::Refused(_)) => DbError::Unavailable(text),
+        // A refusal comes from a node that can't serve now: it has no leader, or no state of the group yet.
+        (_, EngineError::Retry(_) | EngineError::Refused(_) | EngineError::ShuttingDown) => DbError::Unavailable(text),
         (Class::Retry, _) => DbError::Conflict(text),
         (Class::Unknown, _) => DbError::OutcomeUnknown(text),
         (Class::Limit, _) => DbError::Limit(text),
-        (Class::Fatal, EngineError::ShuttingDown) => DbError::Unavailable(text),
         (Class::Fatal, _) => DbError::Fatal(text),
     }
 }

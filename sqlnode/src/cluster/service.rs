@@ -29,6 +29,9 @@ pub trait LocalNode: Send + Sync + 'static {
     /// What it says of itself.
     async fn report(&self) -> NodeReport;
 
+    /// Takes over the members as the cluster knows them now.
+    fn take_members(&self, members: Vec<Addresses>);
+
     /// The members as they were last known: an answer even without a majority.
     fn known_members(&self) -> Vec<Addresses>;
 }
@@ -126,6 +129,8 @@ impl Membership for MembershipService {
             return Err(Status::permission_denied(format!("{caller} can't speak for {}", addresses.node_id)));
         }
         let nodes = self.members.announce(cluster_id, &addresses, &request.version).await?;
+        // At once: who announced itself may be needed for a majority before the keeper's next look.
+        self.node.take_members(nodes.clone());
         self.changed.notify_one();
         Ok(Response::new(wire::AnnounceReply { nodes: nodes.into_iter().map(Into::into).collect() }))
     }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use rockpool_runtime::{GroupStatus, NodeId, Role};
+use futures::future::join_all;
+use rockpool_runtime::{Engine, GroupStatus, NodeId, Role};
 
 use super::{Parts, Stage, identify};
-use crate::cluster::{Addresses, prepare_database};
+use crate::cluster::{Addresses, MemberTable, prepare_database};
 use crate::database::{DbError, RefusalKind};
 use crate::error::StartError;
 use crate::roles;
@@ -17,6 +18,8 @@ use crate::services::Services;
 
 /// Between two looks at the members.
 const PERIOD: Duration = Duration::from_secs(1);
+/// How long telling the other members may take.
+const TELL_WITHIN: Duration = Duration::from_secs(3);
 /// Between two tries while there is no majority.
 const RETRY_AFTER: Duration = Duration::from_millis(300);
 
@@ -115,7 +118,10 @@ async fn announced(parts: &Parts) -> Result<Vec<Addresses>, StartError> {
         for node in &others {
             let Some(client) = parts.table.client(*node) else { continue };
             match client.announce(cluster_id, own).await {
-                Ok(members) => return Ok(members),
+                Ok(members) => {
+                    tell_the_others(parts, *node, &members).await?;
+                    return Ok(members);
+                }
                 Err(StartError::Unreachable(why)) => last = Some(why),
                 Err(refused) => return Err(refused),
             }
@@ -137,10 +143,32 @@ async fn announced(parts: &Parts) -> Result<Vec<Addresses>, StartError> {
     }
 }
 
+/// Every member must know where this node listens before the next one is lost, or the rest could not find each other.
+/// Who doesn't answer learns it from the members when it is back.
+async fn tell_the_others(parts: &Parts, told: NodeId, members: &[Addresses]) -> Result<(), StartError> {
+    take_over(parts, members.to_vec())?;
+    let own = parts.table.own();
+    let others = members.iter().map(|member| member.node_id).filter(|node| *node != told && *node != own.node_id);
+    let clients = others.filter_map(|node| Some((node, parts.table.client(node)?)));
+    let calls = clients.map(|(node, client)| async move {
+        let told = tokio::time::timeout(TELL_WITHIN, client.announce(parts.identity.cluster_id, own)).await;
+        if !matches!(told, Ok(Ok(_))) {
+            tracing::debug!(%node, "could not be told where this node listens");
+        }
+    });
+    join_all(calls).await;
+    Ok(())
+}
+
 fn take_over(parts: &Parts, members: Vec<Addresses>) -> Result<(), StartError> {
-    if parts.table.replace(members)? {
-        let peers = parts.table.engine_peers();
-        parts.engine.set_peers(&peers).map_err(|error| StartError::Store(error.to_string()))?;
+    take_members(&parts.table, &parts.engine, members)
+}
+
+/// Takes over the members as the cluster knows them: for this node's calls, its folder and its engine.
+pub(super) fn take_members(table: &MemberTable, engine: &Engine, members: Vec<Addresses>) -> Result<(), StartError> {
+    if table.replace(members)? {
+        let peers = table.engine_peers();
+        engine.set_peers(&peers).map_err(|error| StartError::Store(error.to_string()))?;
         tracing::info!(members = peers.len(), "the members have changed");
     }
     Ok(())

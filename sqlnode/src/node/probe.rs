@@ -7,6 +7,7 @@ use std::time::Duration;
 use rockpool_runtime::{Engine, GroupStatus, Role};
 use tokio::sync::watch;
 
+use super::keeper::take_members;
 use super::{Parts, Stage};
 use crate::cluster::{Addresses, LocalNode, MemberTable, NodeReport, ReplicaReport, ReplicaRole};
 use crate::database::Database;
@@ -112,6 +113,12 @@ impl LocalNode for NodeProbe {
             started_at_us: self.started_at_us,
             replicas: status.groups.iter().map(|group| replica(group, self.identity)).collect(),
             sql_connections: self.pg.connections() as u64,
+        }
+    }
+
+    fn take_members(&self, members: Vec<Addresses>) {
+        if let Err(error) = take_members(&self.table, &self.engine, members) {
+            tracing::warn!(%error, "the new list of members could not be taken over; the next look tries again");
         }
     }
 

@@ -1,0 +1,201 @@
+//! Whole nodes in one process: founding, joining, refusals, restarts, a leader that stops.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rockpool_sqlnode::cluster::NodeClient;
+use rockpool_sqlnode::config::Config;
+use rockpool_sqlnode::error::StartError;
+use rockpool_sqlnode::identity::NodeTls;
+use rockpool_sqlnode::node::Node;
+
+fn config(folder: &Path, flags: &[(&'static str, String)]) -> Config {
+    let mut all = vec![("data", folder.to_str().unwrap().to_owned())];
+    for listener in ["grpc", "pg", "http"] {
+        if flags.iter().all(|(key, _)| *key != listener) {
+            all.push((listener, "127.0.0.1:0".to_owned()));
+        }
+    }
+    all.extend(flags.iter().cloned());
+    Config::gather(&all, |_| None, None).unwrap()
+}
+
+async fn start(folder: &Path, flags: &[(&'static str, String)]) -> Result<Node, StartError> {
+    let node = Node::start(config(folder, flags)).await?;
+    match tokio::time::timeout(Duration::from_secs(60), node.ready()).await.expect("the node is ready in time") {
+        Ok(()) => Ok(node),
+        Err(error) => {
+            let text = error.to_string();
+            node.stop().await;
+            Err(StartError::Refused(text))
+        }
+    }
+}
+
+fn client(folder: &Path, address: &str) -> NodeClient {
+    NodeClient::new(address, &NodeTls::read(folder).unwrap()).unwrap()
+}
+
+async fn token(folder: &Path, node: &Node) -> String {
+    client(folder, &node.addresses().grpc).create_token(None).await.unwrap().0
+}
+
+fn joining(node: &Node, token: &str) -> Vec<(&'static str, String)> {
+    vec![("join", node.addresses().grpc.clone()), ("token", token.to_owned())]
+}
+
+/// Starts again on the same ports.
+fn same_ports(node: &Node) -> Vec<(&'static str, String)> {
+    let addresses = node.addresses();
+    vec![("grpc", addresses.grpc.clone()), ("pg", addresses.pg.clone()), ("http", addresses.http.clone())]
+}
+
+async fn voters(folder: &Path, node: &Node) -> usize {
+    let report = client(folder, &node.addresses().grpc).report().await.unwrap();
+    report.replicas[0].voters.len()
+}
+
+async fn wait_for_voters(folder: &Path, node: &Node, count: usize) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    while voters(folder, node).await != count {
+        assert!(std::time::Instant::now() < deadline, "there are no {count} voters in time");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_nodes_join_serve_and_survive_the_first_one_stopping() {
+    let folders = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let first = start(folders[0].path(), &[]).await.unwrap();
+    let mut others = Vec::new();
+    for folder in &folders[1..] {
+        let token = token(folders[0].path(), &first).await;
+        others.push(start(folder.path(), &joining(&first, &token)).await.unwrap());
+    }
+    wait_for_voters(folders[0].path(), &first, 3).await;
+    let ids: Vec<u64> = others.iter().map(|node| node.identity().node_id.0).collect();
+    assert_eq!(ids, [2, 3]);
+
+    let write = async |node: &Node, key: i64| {
+        node.database()
+            .transaction(|tx| {
+                tx.execute_script("CREATE TABLE IF NOT EXISTS t (id int8 PRIMARY KEY)")?;
+                tx.execute("INSERT INTO t VALUES ($1)", &[rockpool_sql::Value::Int8(key)])
+            })
+            .await
+    };
+    let read = async |node: &Node| {
+        let counted = node.database().transaction(|tx| tx.query_one("SELECT count(*) FROM t", &[])?.int(0)).await;
+        counted.unwrap()
+    };
+    write(&others[0], 1).await.unwrap();
+    assert_eq!(read(&others[1]).await, 1);
+
+    let status = client(folders[2].path(), &others[1].addresses().grpc).status().await.unwrap();
+    assert_eq!(status.nodes.len(), 3);
+    assert!(status.nodes.iter().all(|node| node.report.is_ok()), "{status:?}");
+
+    // The first node, which leads, stops: the others go on without it.
+    let ports = same_ports(&first);
+    let began = std::time::Instant::now();
+    first.stop().await;
+    assert!(began.elapsed() < Duration::from_secs(10), "stopping took {:?}", began.elapsed());
+    write(&others[1], 2).await.unwrap();
+    assert_eq!(read(&others[0]).await, 2);
+    let status = client(folders[1].path(), &others[0].addresses().grpc).status().await.unwrap();
+    assert_eq!(status.nodes.iter().filter(|node| node.report.is_err()).count(), 1);
+
+    // It comes back under its old number and catches up.
+    let first = start(folders[0].path(), &ports).await.unwrap();
+    assert_eq!(first.identity().node_id.0, 1);
+    assert_eq!(read(&first).await, 2);
+    first.stop().await;
+    for node in others {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_may_not_join_is_told_why() {
+    let [one, two, three, elsewhere, scratch] = [(); 5].map(|()| tempfile::tempdir().unwrap());
+    let first = start(one.path(), &[]).await.unwrap();
+    let used = token(one.path(), &first).await;
+    let second = start(two.path(), &joining(&first, &used)).await.unwrap();
+    let third = token(one.path(), &first).await;
+    let third = start(three.path(), &joining(&first, &third)).await.unwrap();
+    wait_for_voters(one.path(), &first, 3).await;
+    let refused = async |folder: &Path, flags: Vec<(&'static str, String)>| {
+        start(folder, &flags).await.map(drop).unwrap_err().to_string()
+    };
+
+    let text = refused(scratch.path(), joining(&first, &used)).await;
+    assert!(text.contains("unknown, used or expired"), "{text}");
+
+    // A second process on a folder.
+    let text = refused(one.path(), Vec::new()).await;
+    assert!(text.contains("in use by another rockpool-node process"), "{text}");
+
+    // A port that is taken, before the token is given away.
+    let fresh = token(one.path(), &first).await;
+    let mut flags = joining(&first, &fresh);
+    flags.push(("pg", first.addresses().pg.clone()));
+    let text = refused(scratch.path(), flags).await;
+    assert!(text.contains("is in use by another program; choose another address with --pg"), "{text}");
+
+    // A wiped folder under an old address.
+    let ports = same_ports(&second);
+    second.stop().await;
+    let mut flags = joining(&first, &fresh);
+    flags.extend(ports.clone());
+    let text = refused(scratch.path(), flags).await;
+    assert!(text.contains("belongs to node n2, which is a member"), "{text}");
+
+    // A folder whose store was wiped, under its old identity.
+    for folder in ["state", "log"] {
+        std::fs::remove_dir_all(two.path().join("store").join(folder)).unwrap();
+    }
+    let text = refused(two.path(), ports).await;
+    assert!(text.contains("its store is gone"), "{text}");
+
+    // A folder of another cluster.
+    let other = start(elsewhere.path(), &[]).await.unwrap();
+    other.stop().await;
+    let text = refused(elsewhere.path(), joining(&first, &fresh)).await;
+    assert!(text.contains("the token lets into another cluster"), "{text}");
+
+    // A token of another cluster.
+    let other = start(elsewhere.path(), &[]).await.unwrap();
+    let text = refused(scratch.path(), joining(&other, &fresh)).await;
+    assert!(text.contains("belongs to another cluster than the token"), "{text}");
+    other.stop().await;
+    first.stop().await;
+    third.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_nodes_may_make_tokens_ask_for_status_or_announce() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = start(folder.path(), &[]).await.unwrap();
+    // A certificate of another authority is refused by TLS, none at all by the service.
+    let stranger = tempfile::tempdir().unwrap();
+    std::fs::create_dir(stranger.path().join("tls")).unwrap();
+    let authority = rockpool_sqlnode::identity::Authority::generate("stranger").unwrap();
+    let key = rockpool_sqlnode::identity::NodeKey::generate().unwrap();
+    let certificate = authority.issue(&key.request, rockpool_proto::NodeId(1), "localhost").unwrap();
+    key.with_certificate(&authority, certificate).write(stranger.path()).unwrap();
+    std::fs::copy(folder.path().join("ca.crt"), stranger.path().join("ca.crt")).unwrap();
+    let forged = client(stranger.path(), &first.addresses().grpc);
+    assert!(forged.create_token(None).await.is_err());
+    assert!(forged.status().await.is_err());
+
+    let roots = std::fs::read_to_string(folder.path().join("ca.crt")).unwrap();
+    let tls = tonic::transport::ClientTlsConfig::new()
+        .ca_certificate(tonic::transport::Certificate::from_pem(roots))
+        .domain_name("rockpool.internal");
+    let address = format!("https://{}", first.addresses().grpc);
+    let channel = tonic::transport::Endpoint::from_shared(address).unwrap().tls_config(tls).unwrap().connect_lazy();
+    let mut admin = rockpool_proto::cluster::v1::admin_client::AdminClient::new(channel);
+    let status = admin.create_token(rockpool_proto::cluster::v1::CreateTokenRequest::default()).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::Unauthenticated);
+    first.stop().await;
+}
