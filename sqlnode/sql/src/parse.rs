@@ -15,7 +15,7 @@ use sqlparser::ast;
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer};
+use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
 use crate::error::{Result, SqlError, SqlState};
 use crate::kind::StatementKind;
@@ -89,12 +89,6 @@ impl Statement {
 
     pub(crate) fn source(&self) -> &Source {
         &self.source
-    }
-
-    /// The statement inside an EXPLAIN or PREPARE, with the same source.
-    pub(crate) fn inner(&self, ast: &ast::Statement) -> Result<Statement> {
-        let kind = crate::kind::kind_of(ast, &self.source)?;
-        Ok(Statement { source: self.source.clone(), start: self.start, end: self.end, ast: ast.clone(), kind })
     }
 }
 
@@ -222,14 +216,23 @@ fn is_operator_word(keyword: Keyword) -> bool {
     use Keyword as K;
     matches!(
         keyword,
-        K::AND | K::OR | K::NOT | K::IS | K::LIKE | K::ILIKE | K::UNION | K::EXCEPT | K::INTERSECT | K::BETWEEN
-            | K::COLLATE | K::AT | K::JOIN | K::CASE | K::SIMILAR | K::IN
+        K::AND
+            | K::OR
+            | K::NOT
+            | K::IS
+            | K::LIKE
+            | K::ILIKE
+            | K::UNION
+            | K::EXCEPT
+            | K::INTERSECT
+            | K::BETWEEN
+            | K::COLLATE
+            | K::AT
+            | K::JOIN
+            | K::CASE
+            | K::SIMILAR
+            | K::IN
     )
-}
-
-/// Where a span begins, if the parser knows.
-pub(crate) fn start_of(span: Span) -> Location {
-    span.start
 }
 
 #[cfg(test)]

@@ -284,12 +284,7 @@ fn returning_exprs(returning: &mut Returning) -> Vec<&mut Expr> {
     returning.iter_mut().flatten().map(|(_, expr)| expr).collect()
 }
 
-fn plan_insert(
-    insert: &ast::Insert,
-    binder: &mut Binder<'_>,
-    rules: Rules,
-    runtime: &Runtime<'_>,
-) -> Result<Insert> {
+fn plan_insert(insert: &ast::Insert, binder: &mut Binder<'_>, rules: Rules, runtime: &Runtime<'_>) -> Result<Insert> {
     let mut insert = binder.bind_insert(insert)?;
     insert.source = optimize(insert.source, rules, runtime);
     resolve(&mut insert.source, &mut [], &[])?;
@@ -304,12 +299,7 @@ fn plan_insert(
     Ok(insert)
 }
 
-fn plan_update(
-    update: &ast::Update,
-    binder: &mut Binder<'_>,
-    rules: Rules,
-    runtime: &Runtime<'_>,
-) -> Result<Update> {
+fn plan_update(update: &ast::Update, binder: &mut Binder<'_>, rules: Rules, runtime: &Runtime<'_>) -> Result<Update> {
     let mut update = binder.bind_update(update)?;
     update.source = optimize(update.source, rules, runtime);
     let mut exprs: Vec<&mut Expr> = update.assignments.iter_mut().map(|assignment| &mut assignment.value).collect();
@@ -319,12 +309,7 @@ fn plan_update(
     Ok(update)
 }
 
-fn plan_delete(
-    delete: &ast::Delete,
-    binder: &mut Binder<'_>,
-    rules: Rules,
-    runtime: &Runtime<'_>,
-) -> Result<Delete> {
+fn plan_delete(delete: &ast::Delete, binder: &mut Binder<'_>, rules: Rules, runtime: &Runtime<'_>) -> Result<Delete> {
     let mut delete = binder.bind_delete(delete)?;
     delete.source = optimize(delete.source, rules, runtime);
     resolve(&mut delete.source, &mut returning_exprs(&mut delete.returning), &[])?;

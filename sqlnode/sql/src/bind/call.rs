@@ -42,8 +42,14 @@ impl Binder<'_> {
         if !matches!(function.parameters, FunctionArguments::None) || function.uses_odbc_syntax {
             return refuse("this form of call");
         }
-        let mut call =
-            CallParts { name, args: vec![], star: false, distinct: false, order: &[], filter: function.filter.as_deref() };
+        let mut call = CallParts {
+            name,
+            args: vec![],
+            star: false,
+            distinct: false,
+            order: &[],
+            filter: function.filter.as_deref(),
+        };
         match &function.args {
             FunctionArguments::None => {}
             FunctionArguments::Subquery(_) => return refuse("a subquery as the only argument"),
@@ -81,7 +87,9 @@ impl Binder<'_> {
         {
             let query = self.deeper(|binder| binder.bind_subquery(query))?;
             let [column] = query.columns.as_slice() else {
-                return Err(SqlError::new(SqlState::SYNTAX_ERROR, "subquery must return only one column").at(place.get()));
+                return Err(
+                    SqlError::new(SqlState::SYNTAX_ERROR, "subquery must return only one column").at(place.get())
+                );
             };
             let element = column.ty.clone();
             let ty = Type::array_of(element.clone());
@@ -128,7 +136,8 @@ impl Binder<'_> {
                 Ok(Expr::Coalesce(list, ty))
             }
             ("greatest" | "least", 1..) => {
-                let (list, ty) = self.bind_alike(bound, &places, if name == "least" { "LEAST" } else { "GREATEST" }, place)?;
+                let (list, ty) =
+                    self.bind_alike(bound, &places, if name == "least" { "LEAST" } else { "GREATEST" }, place)?;
                 crate::func::resolve_operator("<", Some(&ty), &ty).map_err(|error| error.at(place.get()))?;
                 Ok(Expr::Extreme(name == "greatest", list, ty))
             }
@@ -142,7 +151,9 @@ impl Binder<'_> {
                 let ty = left.ty();
                 Ok(Expr::Case { branches: vec![(equal, Expr::null(ty.clone()))], otherwise: Box::new(left), ty })
             }
-            ("nextval" | "currval", 1) | ("lastval", 0) | ("setval", 2 | 3) => self.bind_sequence_call(name, bound, place),
+            ("nextval" | "currval", 1) | ("lastval", 0) | ("setval", 2 | 3) => {
+                self.bind_sequence_call(name, bound, place)
+            }
             ("row", _) => {
                 let list = bound.into_iter().map(|field| self.settle(field)).collect::<Result<_>>()?;
                 Ok(Expr::Record(list))
@@ -213,9 +224,12 @@ impl Binder<'_> {
         let mut list = Vec::new();
         for (arg, ty) in args.into_iter().zip(types) {
             let arg = match (&arg.ty(), ty) {
-                (Type::Text | Type::Varchar(_), Type::Regclass) => {
-                    Expr::Cast { expr: Box::new(arg), to: Type::Regclass, context: CastContext::Explicit, position: place }
-                }
+                (Type::Text | Type::Varchar(_), Type::Regclass) => Expr::Cast {
+                    expr: Box::new(arg),
+                    to: Type::Regclass,
+                    context: CastContext::Explicit,
+                    position: place,
+                },
                 _ => self.coerce(arg, ty, CastContext::Implicit, place)?,
             };
             list.push(arg);

@@ -290,8 +290,7 @@ impl Binder<'_> {
                 };
                 let found: Vec<usize> = (0..table.indexes.len()).filter(|&at| matches(&table.indexes[at])).collect();
                 if found.is_empty() {
-                    let message =
-                        "there is no unique or exclusion constraint matching the ON CONFLICT specification";
+                    let message = "there is no unique or exclusion constraint matching the ON CONFLICT specification";
                     return Err(SqlError::new(SqlState::INVALID_COLUMN_REFERENCE, message));
                 }
                 found
@@ -489,4 +488,3 @@ fn check_width(given: usize, targets: usize, named: bool) -> Result<()> {
 fn is_default(ast: &ast::Expr) -> bool {
     matches!(ast, ast::Expr::Identifier(ident) if ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case("default"))
 }
-

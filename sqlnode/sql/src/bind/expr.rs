@@ -381,8 +381,8 @@ impl Binder<'_> {
     /// An operator over bound operands.
     pub(super) fn operator(&mut self, symbol: &str, left: (Expr, Position), right: (Expr, Position)) -> Result<Expr> {
         let position = if left.1.get().is_some() { left.1 } else { right.1 };
-        let function = resolve_operator(symbol, Some(&left.0.ty()), &right.0.ty())
-            .map_err(|error| error.at(position.get()))?;
+        let function =
+            resolve_operator(symbol, Some(&left.0.ty()), &right.0.ty()).map_err(|error| error.at(position.get()))?;
         let [left_ty, right_ty] = function.arguments.as_slice() else {
             return Err(SqlError::internal(format!("operator {symbol} does not take two operands")));
         };
@@ -672,18 +672,11 @@ impl Binder<'_> {
         let query = self.deeper(|binder| binder.bind_subquery(query))?;
         let element_ty = single_column(&query.columns, position)?;
         let (left, comparison) = self.element_comparison(symbol, left, position, element_ty)?;
-        let kind =
-            SubqueryKind::Quantified { left: Box::new(left), comparison: Box::new(comparison), all };
+        let kind = SubqueryKind::Quantified { left: Box::new(left), comparison: Box::new(comparison), all };
         Ok(self.subquery(kind, query.plan, Type::Bool, position))
     }
 
-    pub(super) fn subquery(
-        &self,
-        kind: SubqueryKind,
-        plan: crate::plan::Plan,
-        ty: Type,
-        position: Position,
-    ) -> Expr {
+    pub(super) fn subquery(&self, kind: SubqueryKind, plan: crate::plan::Plan, ty: Type, position: Position) -> Expr {
         Expr::Subquery(Box::new(Subquery { kind, plan, ty, once: None, position }))
     }
 

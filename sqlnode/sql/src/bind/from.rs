@@ -127,7 +127,11 @@ impl Binder<'_> {
                     return Err(SqlError::new(SqlState::UNDEFINED_COLUMN, message));
                 };
                 for table in &mut scope.tables {
-                    table.columns.iter_mut().filter(|c| c.id == found.id && c.name == *name).for_each(|c| c.bare = false);
+                    table
+                        .columns
+                        .iter_mut()
+                        .filter(|c| c.id == found.id && c.name == *name)
+                        .for_each(|c| c.bare = false);
                 }
                 Ok(found)
             };
@@ -188,16 +192,12 @@ impl Binder<'_> {
             TableFactor::Table { name, alias, args: Some(args), with_ordinality, sample: None, .. }
                 if args.settings.is_none() =>
             {
-                let list = ast::FunctionArgumentList {
-                    duplicate_treatment: None,
-                    args: args.args.clone(),
-                    clauses: vec![],
-                };
+                let list =
+                    ast::FunctionArgumentList { duplicate_treatment: None, args: args.args.clone(), clauses: vec![] };
                 self.bind_function_factor(name, list, alias.as_ref(), *with_ordinality, left)
             }
             TableFactor::Function { name, args, with_ordinality, alias, .. } => {
-                let list =
-                    ast::FunctionArgumentList { duplicate_treatment: None, args: args.clone(), clauses: vec![] };
+                let list = ast::FunctionArgumentList { duplicate_treatment: None, args: args.clone(), clauses: vec![] };
                 self.bind_function_factor(name, list, alias.as_ref(), *with_ordinality, left)
             }
             TableFactor::UNNEST { alias, array_exprs, with_offset: false, with_ordinality, .. } => {
@@ -213,7 +213,11 @@ impl Binder<'_> {
                             None => arg,
                         };
                         let column = binder.new_column();
-                        functions.push(crate::plan::FunctionCall { function: function.into(), args: vec![arg], column });
+                        functions.push(crate::plan::FunctionCall {
+                            function: function.into(),
+                            args: vec![arg],
+                            column,
+                        });
                     }
                     binder.function_scope("unnest", functions, alias.as_ref(), *with_ordinality)
                 })?;
@@ -392,8 +396,7 @@ impl Binder<'_> {
         ordinality: bool,
         left: Option<&Scope>,
     ) -> Result<(Plan, Scope, bool)> {
-        let place: Position =
-            name.0.first().and_then(|part| part.as_ident()).and_then(|ident| self.at(ident)).into();
+        let place: Position = name.0.first().and_then(|part| part.as_ident()).and_then(|ident| self.at(ident)).into();
         let function = ast::Function {
             name: name.clone(),
             uses_odbc_syntax: false,

@@ -23,7 +23,7 @@ mod types;
 use sqlparser::ast::Ident;
 use sqlparser::tokenizer::Span;
 
-pub(crate) use dml::{Assignment, ConflictAction, Delete, Insert, OnConflict, RowChecks, Update};
+pub(crate) use dml::{ConflictAction, Delete, Insert, OnConflict, RowChecks, Update};
 pub(crate) use types::bind_type;
 
 use crate::catalog::{Catalog, Table};
@@ -291,4 +291,3 @@ fn position_of(expr: &Expr) -> Position {
         other => other.children().into_iter().map(position_of).find(|at| at.get().is_some()).unwrap_or_default(),
     }
 }
-

@@ -120,7 +120,8 @@ impl Binder<'_> {
                 self.ordered_by_output(query, order)
             }
             SetExpr::SetOperation { op, set_quantifier, left, right } => {
-                let query = self.deeper(|binder| binder.bind_set_operation(*op, *set_quantifier, left, right, expected))?;
+                let query =
+                    self.deeper(|binder| binder.bind_set_operation(*op, *set_quantifier, left, right, expected))?;
                 self.ordered_by_output(query, order)
             }
             SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
@@ -136,7 +137,9 @@ impl Binder<'_> {
         let scope = self.derived_scope(&query, None)?;
         for key in order {
             let position = match &key.expr {
-                ast::Expr::Value(ast::ValueWithSpan { value: ast::Value::Number(digits, _), .. }) => digits.parse().ok(),
+                ast::Expr::Value(ast::ValueWithSpan { value: ast::Value::Number(digits, _), .. }) => {
+                    digits.parse().ok()
+                }
                 _ => None,
             };
             let expr = match position {
@@ -144,8 +147,9 @@ impl Binder<'_> {
                     let at: usize = number;
                     let Some(column) = at.checked_sub(1).and_then(|at| query.columns.get(at)) else {
                         let message = format!("ORDER BY position {number} is not in select list");
-                        return Err(SqlError::new(SqlState::INVALID_COLUMN_REFERENCE, message)
-                            .at(self.place(&key.expr).get()));
+                        return Err(
+                            SqlError::new(SqlState::INVALID_COLUMN_REFERENCE, message).at(self.place(&key.expr).get())
+                        );
                     };
                     Expr::column(column.id, column.ty.clone())
                 }
@@ -181,7 +185,9 @@ impl Binder<'_> {
             SetOperator::Union => (SetOperation::Union, "UNION"),
             SetOperator::Intersect => (SetOperation::Intersect, "INTERSECT"),
             SetOperator::Except => (SetOperation::Except, "EXCEPT"),
-            SetOperator::Minus => return Err(SqlError::new(SqlState::SYNTAX_ERROR, "syntax error at or near \"MINUS\"")),
+            SetOperator::Minus => {
+                return Err(SqlError::new(SqlState::SYNTAX_ERROR, "syntax error at or near \"MINUS\""));
+            }
         };
         let all = match quantifier {
             SetQuantifier::All => true,

@@ -520,4 +520,3 @@ fn refuse_extras(select: &ast::Select) -> Result<()> {
         None => Ok(()),
     }
 }
-

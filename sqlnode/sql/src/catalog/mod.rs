@@ -166,11 +166,6 @@ impl Table {
         self.columns.iter().enumerate().filter(|(_, column)| !column.dropped && !column.hidden)
     }
 
-    /// The index of a name.
-    pub fn index(&self, name: &str) -> Option<&Index> {
-        self.indexes.iter().find(|index| index.name == name)
-    }
-
     /// True if the primary key was declared.
     pub fn has_primary_key(&self) -> bool {
         self.primary().columns.iter().all(|&column| !self.columns[column].hidden)
@@ -343,7 +338,8 @@ impl Catalog {
         let (schema, name) = match parts {
             [name] => {
                 let place = search_path.iter().find(|schema| self.schemas.contains_key(*schema));
-                let missing = || SqlError::new(SqlState::INVALID_SCHEMA_NAME, "no schema has been selected to create in");
+                let missing =
+                    || SqlError::new(SqlState::INVALID_SCHEMA_NAME, "no schema has been selected to create in");
                 (place.ok_or_else(missing)?.clone(), name.clone())
             }
             [schema, name] | [_, schema, name] => (schema.clone(), name.clone()),

@@ -198,8 +198,10 @@ impl Ddl<'_> {
             self.each_row(table, |table, row, ctx| {
                 for (name, condition) in &bound.checks[checks..] {
                     if exec::eval_row(condition, row, ctx)?.as_bool() == Some(false) {
-                        let message =
-                            format!("check constraint \"{name}\" of relation \"{}\" is violated by some row", table.name);
+                        let message = format!(
+                            "check constraint \"{name}\" of relation \"{}\" is violated by some row",
+                            table.name
+                        );
                         return Err(SqlError::new(SqlState::CHECK_VIOLATION, message)
                             .with_table(&table.schema, &table.name)
                             .with_constraint(name));
@@ -323,4 +325,3 @@ fn contains_nulls(table: &Table, column: &str) -> SqlError {
     let message = format!("column \"{column}\" of relation \"{}\" contains null values", table.name);
     SqlError::new(SqlState::NOT_NULL_VIOLATION, message).with_table(&table.schema, &table.name).with_column(column)
 }
-

@@ -236,10 +236,8 @@ impl Ddl<'_> {
             index.unique && index.predicate.is_none() && alike
         };
         if !parent.indexes.iter().any(covers) {
-            let message = format!(
-                "there is no unique constraint matching given keys for referenced table \"{}\"",
-                parent.name
-            );
+            let message =
+                format!("there is no unique constraint matching given keys for referenced table \"{}\"", parent.name);
             return Err(SqlError::new(SqlState::INVALID_FOREIGN_KEY, message));
         }
         for (&child, &other) in columns.iter().zip(&parent_columns) {

@@ -97,7 +97,8 @@ impl Ddl<'_> {
         let parts = name_parts(name)?;
         let path: Vec<String> =
             self.path.iter().filter(|schema| *schema != crate::catalog::PG_CATALOG).cloned().collect();
-        let (schema, name_only) = self.catalog.creation_place(&parts, &path).map_err(|error| error.at(self.at(name)))?;
+        let (schema, name_only) =
+            self.catalog.creation_place(&parts, &path).map_err(|error| error.at(self.at(name)))?;
         if self.catalog.relation(&schema, &name_only).is_some() {
             if if_not_exists {
                 return Ok(None);
@@ -167,9 +168,9 @@ impl Ddl<'_> {
             }
         };
         let number = |expr: &ast::Expr| -> Result<i64> {
-            expr.to_string()
-                .parse()
-                .map_err(|_| SqlError::new(SqlState::SYNTAX_ERROR, format!("a sequence option needs a number, not {expr}")))
+            expr.to_string().parse().map_err(|_| {
+                SqlError::new(SqlState::SYNTAX_ERROR, format!("a sequence option needs a number, not {expr}"))
+            })
         };
         let (mut increment, mut min, mut max, mut start, mut cycle) = (1, None, None, None, false);
         for option in options {
@@ -213,10 +214,8 @@ impl Ddl<'_> {
                 }
                 if !matches!(truncate.cascade, Some(ast::CascadeOption::Cascade)) {
                     let message = "cannot truncate a table referenced in a foreign key constraint";
-                    return Err(SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, message).with_detail(format!(
-                        "Table \"{}\" references \"{}\".",
-                        child.name, tables[next].name
-                    )));
+                    return Err(SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, message)
+                        .with_detail(format!("Table \"{}\" references \"{}\".", child.name, tables[next].name)));
                 }
                 tables.push(child);
             }
@@ -288,8 +287,7 @@ impl Ddl<'_> {
                     continue;
                 }
                 if !cascade {
-                    let message =
-                        format!("cannot drop table {} because other objects depend on it", table.name);
+                    let message = format!("cannot drop table {} because other objects depend on it", table.name);
                     return Err(SqlError::new(SqlState::DEPENDENT_OBJECTS_STILL_EXIST, message)
                         .with_detail(format!(
                             "constraint {} on table {} depends on table {}",

@@ -108,7 +108,9 @@ impl Ddl<'_> {
                     column.identity = Some(match generated_as {
                         ast::GeneratedAs::Always => Identity::Always,
                         ast::GeneratedAs::ByDefault => Identity::ByDefault,
-                        ast::GeneratedAs::ExpStored => return Err(SqlError::unsupported("a generated column").at(place)),
+                        ast::GeneratedAs::ExpStored => {
+                            return Err(SqlError::unsupported("a generated column").at(place));
+                        }
                     });
                     column.not_null = true;
                     let options = sequence_options.as_deref().unwrap_or_default();

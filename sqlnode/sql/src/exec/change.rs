@@ -112,13 +112,7 @@ fn find_conflict(
 }
 
 /// Writes a row and its index entries; it must conflict with none.
-fn put_row(
-    store: &mut dyn Store,
-    table: &Table,
-    checks: &RowChecks,
-    row: &Row,
-    runtime: &Runtime<'_>,
-) -> Result<()> {
+fn put_row(store: &mut dyn Store, table: &Table, checks: &RowChecks, row: &Row, runtime: &Runtime<'_>) -> Result<()> {
     let suffix = key_suffix(table, row)?;
     for (at, index) in table.indexes.iter().enumerate() {
         let ctx = Context::new(&*store, runtime);

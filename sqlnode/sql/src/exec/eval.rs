@@ -60,10 +60,8 @@ pub(super) fn eval(expr: &Expr, env: Env<'_>, ctx: &Context<'_>) -> Result<Value
             }
             .ok_or_else(|| SqlError::internal("a column is not where it was planned to be"))?
         }
-        Expr::Call { function, args, position } => {
-            let args = eval_all(args, env, ctx)?;
-            function.call(&args, &ctx.eval).map_err(|error| error.at(position.get()))?
-        }
+        // What fails because of a row's values has no place in the text, as in PostgreSQL.
+        Expr::Call { function, args, .. } => function.call(&eval_all(args, env, ctx)?, &ctx.eval)?,
         Expr::Compare { op, left, right } => {
             let left = eval(left, env, ctx)?;
             if left.is_null() {
@@ -77,7 +75,10 @@ pub(super) fn eval(expr: &Expr, env: Env<'_>, ctx: &Context<'_>) -> Result<Value
         }
         Expr::Cast { expr, to, context, position } => {
             let value = eval(expr, env, ctx)?;
-            crate::types::cast(&value, &expr.ty(), to, *context, &ctx.eval).map_err(|error| error.at(position.get()))?
+            crate::types::cast(&value, &expr.ty(), to, *context, &ctx.eval).map_err(|error| match expr.as_ref() {
+                Expr::Constant(..) => error.at(position.get()),
+                _ => error,
+            })?
         }
         Expr::And(list) => eval_logic(list, false, env, ctx)?,
         Expr::Or(list) => eval_logic(list, true, env, ctx)?,

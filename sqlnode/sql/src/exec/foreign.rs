@@ -64,11 +64,8 @@ impl ForeignChecks {
     pub(super) fn run(mut self, store: &mut dyn Store, runtime: &Runtime<'_>) -> Result<()> {
         while let Some(removed) = self.removed.pop_front() {
             let Some(parent) = runtime.catalog.table_by_id(removed.table) else { continue };
-            let referrers: Vec<(Arc<Table>, ForeignKey)> = runtime
-                .catalog
-                .referrers(removed.table)
-                .map(|(child, key)| (child.clone(), key.clone()))
-                .collect();
+            let referrers: Vec<(Arc<Table>, ForeignKey)> =
+                runtime.catalog.referrers(removed.table).map(|(child, key)| (child.clone(), key.clone())).collect();
             for (child, key) in referrers {
                 self.follow(parent, &child, &key, &removed, store, runtime)?;
             }
@@ -172,10 +169,8 @@ pub(crate) fn check_foreign_key(table: &Table, key: &ForeignKey, row: &[Value], 
     if find_parent(parent, &key.parent_columns, &values, ctx)? {
         return Ok(());
     }
-    let message = format!(
-        "insert or update on table \"{}\" violates foreign key constraint \"{}\"",
-        table.name, key.name
-    );
+    let message =
+        format!("insert or update on table \"{}\" violates foreign key constraint \"{}\"", table.name, key.name);
     let shown = show_key(table, &key.columns, row, ctx);
     Err(SqlError::new(SqlState::FOREIGN_KEY_VIOLATION, message)
         .with_detail(format!("Key {shown} is not present in table \"{}\".", parent.name))
@@ -280,11 +275,8 @@ pub(crate) fn truncate_table(store: &mut dyn Store, table: &Table) -> Result<()>
 pub(crate) fn remove_prefix(store: &mut dyn Store, prefix: Vec<u8>) -> Result<()> {
     let end = prefix_end(&prefix);
     loop {
-        let keys: Vec<Vec<u8>> = store
-            .scan(&prefix, &end, Direction::Forward)?
-            .take(4096)
-            .map(|pair| Ok(pair?.0))
-            .collect::<Result<_>>()?;
+        let keys: Vec<Vec<u8>> =
+            store.scan(&prefix, &end, Direction::Forward)?.take(4096).map(|pair| Ok(pair?.0)).collect::<Result<_>>()?;
         if keys.is_empty() {
             return Ok(());
         }

@@ -24,9 +24,11 @@ pub(super) fn open_join<'a>(join: &'a Join, frame: Option<&'a Frame<'a>>, ctx: &
     let right_width = join.right.columns().len();
     let left_width = join.left.columns().len();
     if let Strategy::Lateral = join.strategy {
-        return Ok(Box::new(left.flat_map(move |row| match row.and_then(|row| lateral(join, row, right_width, frame, ctx)) {
-            Ok(rows) => Box::new(rows.into_iter().map(Ok)) as Rows<'a>,
-            Err(error) => Box::new(std::iter::once(Err(error))),
+        return Ok(Box::new(left.flat_map(move |row| {
+            match row.and_then(|row| lateral(join, row, right_width, frame, ctx)) {
+                Ok(rows) => Box::new(rows.into_iter().map(Ok)) as Rows<'a>,
+                Err(error) => Box::new(std::iter::once(Err(error))),
+            }
         })));
     }
     let mut held = hold(join, frame, ctx)?;

@@ -18,7 +18,7 @@ mod subquery;
 
 pub(crate) use change::{run_delete, run_insert, run_update};
 pub(crate) use foreign::{check_foreign_key, remove_prefix, truncate_table};
-pub(crate) use key::{decode_stored, encode_stored, entry_key, primary_key};
+pub(crate) use key::{decode_stored, encode_stored, entry_key};
 pub(crate) use runtime::{Context, Runtime, quote_name};
 
 use std::ops::ControlFlow;
@@ -46,9 +46,7 @@ pub(super) fn open<'a>(plan: &'a Plan, frame: Option<&'a Frame<'a>>, ctx: &'a Co
             Ok(Box::new(rows.iter().map(move |row| eval::eval_all(row, Env::new(&[], frame), ctx))))
         }
         Plan::Scan(scan) => scan::open_scan(scan, frame, ctx),
-        Plan::System { table, .. } => {
-            Ok(Box::new((table.rows)(ctx.runtime.catalog, &ctx.eval)?.into_iter().map(Ok)))
-        }
+        Plan::System { table, .. } => Ok(Box::new((table.rows)(ctx.runtime.catalog, &ctx.eval)?.into_iter().map(Ok))),
         Plan::Functions { functions, ordinality } => {
             operators::open_functions(functions, ordinality.is_some(), frame, ctx)
         }

@@ -149,10 +149,6 @@ impl<'a> Runtime<'a> {
         self.used_bytes.set(self.used_bytes.get().saturating_sub(bytes));
     }
 
-    pub(super) fn held_bytes(&self) -> usize {
-        self.used_bytes.get()
-    }
-
     /// Called for every row that is read: notices that the statement was cancelled.
     pub(crate) fn tick(&self) -> Result<()> {
         let rows = self.rows.get().wrapping_add(1);
@@ -253,7 +249,8 @@ fn split_name(name: &str) -> Option<Vec<String>> {
 
 /// A name as it must be written.
 pub(crate) fn quote_name(name: &str) -> String {
-    let plain = name.chars().enumerate().all(|(at, c)| c == '_' || c.is_ascii_lowercase() || (at > 0 && c.is_ascii_digit()));
+    let plain =
+        name.chars().enumerate().all(|(at, c)| c == '_' || c.is_ascii_lowercase() || (at > 0 && c.is_ascii_digit()));
     match plain && !name.is_empty() {
         true => name.to_string(),
         false => format!("\"{}\"", name.replace('"', "\"\"")),

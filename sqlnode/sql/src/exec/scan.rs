@@ -16,11 +16,7 @@ use crate::types::Value;
 /// First and last bytes to read, the last excluded.
 type Span = (Vec<u8>, Vec<u8>);
 
-pub(super) fn open_scan<'a>(
-    scan: &'a Scan,
-    frame: Option<&'a Frame<'a>>,
-    ctx: &'a Context<'a>,
-) -> Result<Rows<'a>> {
+pub(super) fn open_scan<'a>(scan: &'a Scan, frame: Option<&'a Frame<'a>>, ctx: &'a Context<'a>) -> Result<Rows<'a>> {
     let env = Env::new(&[], frame);
     let (index, spans) = match &scan.access {
         Access::Full => {

@@ -1,6 +1,8 @@
 //! Plans as text, an operator a line, inputs indented below.
 
-use super::{Access, AggregateCall, Expr, JoinKind, KeyList, Plan, Scan, SetOperation, SortKey, Strategy, SubqueryKind};
+use super::{
+    Access, AggregateCall, Expr, JoinKind, KeyList, Plan, Scan, SetOperation, SortKey, Strategy, SubqueryKind,
+};
 use crate::catalog::Table;
 use crate::store::Direction;
 use crate::types::{Value, encode_text};
@@ -84,7 +86,8 @@ fn show(plan: &Plan, depth: usize, names: &Names, lines: &mut Vec<String>) {
         Plan::Scan(scan) => show_scan(scan, names),
         Plan::System { table, .. } => format!("System Scan on {}.{}", table.schema, table.name),
         Plan::Functions { functions, .. } => {
-            let calls = functions.iter().map(|call| format!("{}({})", call.function.name, list(&call.args, names, ", ")));
+            let calls =
+                functions.iter().map(|call| format!("{}({})", call.function.name, list(&call.args, names, ", ")));
             format!("Function Scan: {}", calls.collect::<Vec<_>>().join(", "))
         }
         Plan::Filter { conditions, .. } => format!("Filter: {}", list(conditions, names, " AND ")),
@@ -109,7 +112,11 @@ fn show(plan: &Plan, depth: usize, names: &Names, lines: &mut Vec<String>) {
                 Strategy::Hash { left_keys, right_keys } => {
                     let keys = left_keys.iter().zip(right_keys);
                     let keys = keys.map(|(a, b)| format!("{} = {}", show_expr(a, names), show_expr(b, names)));
-                    let and = if join.on.is_empty() { String::new() } else { format!(" and {}", list(&join.on, names, " AND ")) };
+                    let and = if join.on.is_empty() {
+                        String::new()
+                    } else {
+                        format!(" and {}", list(&join.on, names, " AND "))
+                    };
                     format!("{kind} Hash Join on {}{and}", keys.collect::<Vec<_>>().join(", "))
                 }
             }

@@ -131,11 +131,29 @@ pub(crate) struct Subquery {
 pub(crate) enum Expr {
     Constant(Value, Type),
     Param(usize, Type),
-    Column { id: ColumnId, ty: Type, slot: Slot, position: Position },
-    Call { function: Arc<Resolved>, args: Vec<Expr>, position: Position },
+    Column {
+        id: ColumnId,
+        ty: Type,
+        slot: Slot,
+        position: Position,
+    },
+    Call {
+        function: Arc<Resolved>,
+        args: Vec<Expr>,
+        position: Position,
+    },
     /// Both sides of one type, compared by its order.
-    Compare { op: CompareOp, left: Box<Expr>, right: Box<Expr> },
-    Cast { expr: Box<Expr>, to: Type, context: CastContext, position: Position },
+    Compare {
+        op: CompareOp,
+        left: Box<Expr>,
+        right: Box<Expr>,
+    },
+    Cast {
+        expr: Box<Expr>,
+        to: Type,
+        context: CastContext,
+        position: Position,
+    },
     And(Vec<Expr>),
     Or(Vec<Expr>),
     Not(Box<Expr>),
@@ -144,20 +162,40 @@ pub(crate) enum Expr {
     IsTruth(Box<Expr>, bool),
     /// `IS NOT DISTINCT FROM`
     Same(Box<Expr>, Box<Expr>),
-    Case { branches: Vec<(Expr, Expr)>, otherwise: Box<Expr>, ty: Type },
+    Case {
+        branches: Vec<(Expr, Expr)>,
+        otherwise: Box<Expr>,
+        ty: Type,
+    },
     Coalesce(Vec<Expr>, Type),
     /// The greatest (true) or least of the arguments that are not NULL.
     Extreme(bool, Vec<Expr>, Type),
     /// `expr IN (list)`: all of one type.
-    InList { expr: Box<Expr>, list: Vec<Expr> },
+    InList {
+        expr: Box<Expr>,
+        list: Vec<Expr>,
+    },
     /// `left op ANY (array)`: the comparison is over two parameters of its own, see [`Expr::Element`].
-    Quantified { left: Box<Expr>, array: Box<Expr>, comparison: Box<Expr>, all: bool },
+    Quantified {
+        left: Box<Expr>,
+        array: Box<Expr>,
+        comparison: Box<Expr>,
+        all: bool,
+    },
     /// Inside a quantified comparison: the left operand (0) or the element (1).
     Element(usize, Type),
     Array(Vec<Expr>, Type),
     Record(Vec<Expr>),
-    Subscript { array: Box<Expr>, indexes: Vec<Expr>, ty: Type },
-    Sequence { call: SequenceCall, args: Vec<Expr>, position: Position },
+    Subscript {
+        array: Box<Expr>,
+        indexes: Vec<Expr>,
+        ty: Type,
+    },
+    Sequence {
+        call: SequenceCall,
+        args: Vec<Expr>,
+        position: Position,
+    },
     Subquery(Box<Subquery>),
     /// A row id for a table without primary key.
     RowId,

@@ -7,14 +7,14 @@
 //!   execute   rows are pulled from the root
 //! ```
 
-mod expr;
 mod explain;
+mod expr;
 mod resolve;
 
 use std::sync::Arc;
 
-pub(crate) use expr::{ColumnId, CompareOp, Expr, Position, SequenceCall, Slot, Subquery, SubqueryKind};
 pub(crate) use explain::explain;
+pub(crate) use expr::{ColumnId, CompareOp, Expr, Position, SequenceCall, Slot, Subquery, SubqueryKind};
 pub(crate) use resolve::resolve;
 
 use crate::catalog::Table;
@@ -25,23 +25,63 @@ use crate::system::SystemTable;
 #[derive(Clone, Debug)]
 pub(crate) enum Plan {
     /// Computed rows; one row without columns is what a SELECT without FROM reads.
-    Rows { columns: Vec<ColumnId>, rows: Vec<Vec<Expr>> },
+    Rows {
+        columns: Vec<ColumnId>,
+        rows: Vec<Vec<Expr>>,
+    },
     Scan(Scan),
     /// A table of the system catalog, computed from ours.
-    System { table: &'static SystemTable, columns: Vec<ColumnId> },
+    System {
+        table: &'static SystemTable,
+        columns: Vec<ColumnId>,
+    },
     /// Set-returning functions side by side, the shorter ones padded with NULLs.
-    Functions { functions: Vec<FunctionCall>, ordinality: Option<ColumnId> },
-    Filter { input: Box<Plan>, conditions: Vec<Expr> },
-    Project { input: Box<Plan>, columns: Vec<(ColumnId, Expr)> },
+    Functions {
+        functions: Vec<FunctionCall>,
+        ordinality: Option<ColumnId>,
+    },
+    Filter {
+        input: Box<Plan>,
+        conditions: Vec<Expr>,
+    },
+    Project {
+        input: Box<Plan>,
+        columns: Vec<(ColumnId, Expr)>,
+    },
     Join(Box<Join>),
-    Aggregate { input: Box<Plan>, groups: Vec<(ColumnId, Expr)>, aggregates: Vec<(ColumnId, AggregateCall)> },
+    Aggregate {
+        input: Box<Plan>,
+        groups: Vec<(ColumnId, Expr)>,
+        aggregates: Vec<(ColumnId, AggregateCall)>,
+    },
     /// Of the rows that agree in the keys, the first.
-    Distinct { input: Box<Plan>, keys: Vec<Expr> },
-    Sort { input: Box<Plan>, keys: Vec<SortKey>, top: Option<Bounds> },
-    Limit { input: Box<Plan>, bounds: Bounds },
-    SetOperation { op: SetOperation, all: bool, left: Box<Plan>, right: Box<Plan>, columns: Vec<ColumnId> },
+    Distinct {
+        input: Box<Plan>,
+        keys: Vec<Expr>,
+    },
+    Sort {
+        input: Box<Plan>,
+        keys: Vec<SortKey>,
+        top: Option<Bounds>,
+    },
+    Limit {
+        input: Box<Plan>,
+        bounds: Bounds,
+    },
+    SetOperation {
+        op: SetOperation,
+        all: bool,
+        left: Box<Plan>,
+        right: Box<Plan>,
+        columns: Vec<ColumnId>,
+    },
     /// A WITH query's result, computed at first use; the number names it.
-    With { number: usize, name: String, plan: Arc<Plan>, columns: Vec<ColumnId> },
+    With {
+        number: usize,
+        name: String,
+        plan: Arc<Plan>,
+        columns: Vec<ColumnId>,
+    },
 }
 
 /// Reads a stored table.
@@ -246,6 +286,39 @@ impl Plan {
                 keys.iter().map(|key| &key.expr).chain(top.iter().flat_map(Bounds::exprs)).collect()
             }
             Plan::Limit { bounds, .. } => bounds.exprs().collect(),
+        }
+    }
+
+    /// As [`exprs`](Self::exprs), to change them.
+    pub(crate) fn exprs_mut(&mut self) -> Vec<&mut Expr> {
+        match self {
+            Plan::Rows { rows, .. } => rows.iter_mut().flatten().collect(),
+            Plan::Scan(scan) => scan.access.exprs_mut().into_iter().chain(&mut scan.conditions).collect(),
+            Plan::System { .. } | Plan::SetOperation { .. } | Plan::With { .. } => vec![],
+            Plan::Functions { functions, .. } => functions.iter_mut().flat_map(|call| &mut call.args).collect(),
+            Plan::Filter { conditions, .. } => conditions.iter_mut().collect(),
+            Plan::Project { columns, .. } => columns.iter_mut().map(|(_, expr)| expr).collect(),
+            Plan::Join(join) => {
+                let Join { on, strategy, .. } = join.as_mut();
+                let mut exprs: Vec<&mut Expr> = on.iter_mut().collect();
+                if let Strategy::Hash { left_keys, right_keys } = strategy {
+                    exprs.extend(left_keys.iter_mut().chain(right_keys));
+                }
+                exprs
+            }
+            Plan::Aggregate { groups, aggregates, .. } => {
+                let calls = aggregates.iter_mut().flat_map(|(_, call)| {
+                    let order = call.order.iter_mut().map(|key| &mut key.expr);
+                    call.args.iter_mut().chain(&mut call.filter).chain(order)
+                });
+                groups.iter_mut().map(|(_, expr)| expr).chain(calls).collect()
+            }
+            Plan::Distinct { keys, .. } => keys.iter_mut().collect(),
+            Plan::Sort { keys, top, .. } => {
+                let bounds = top.iter_mut().flat_map(|bounds| bounds.limit.iter_mut().chain(&mut bounds.offset));
+                keys.iter_mut().map(|key| &mut key.expr).chain(bounds).collect()
+            }
+            Plan::Limit { bounds, .. } => bounds.limit.iter_mut().chain(&mut bounds.offset).collect(),
         }
     }
 
