@@ -28,7 +28,7 @@ pub(super) enum Line {
         /// Towards the owner. Dropping it without a `leave` counts as broken.
         up: mpsc::Sender<RoomUp>,
         /// From the owner.
-        down: Streaming<FromCluster>,
+        down: Box<Streaming<FromCluster>>,
         /// The first message, by which the owner answered.
         first: Option<Box<FromCluster>>,
     },
@@ -75,7 +75,7 @@ impl Line {
             Ok::<_, Status>((down, first))
         });
         match answered.await {
-            Ok(Ok((down, Some(first)))) => Ok(Line::There { up, down, first: Some(Box::new(first)) }),
+            Ok(Ok((down, Some(first)))) => Ok(Line::There { up, down: Box::new(down), first: Some(Box::new(first)) }),
             Ok(Ok((_, None))) => Err(NoLine::NotOwner),
             Ok(Err(status)) if status.code() == Code::FailedPrecondition => Err(NoLine::NotOwner),
             Ok(Err(status)) if is_refused(&status) => Err(NoLine::Gone),

@@ -68,14 +68,19 @@ impl Rooms {
         let open = first_message(&mut up).await?;
         let pool = PoolId(validate::bytes("pool's id", &open.pool_id).map_err(DbError::from)?);
         let me = self.nodes().me();
+        if self.stopping().is_cancelled() {
+            return end(down, EndReason::Moved).await;
+        }
         let opened = self.database().transaction(|tx| presence::open(tx, &caller, pool, me)).await?;
         self.evict_withdrawn(opened.elsewhere, EndReason::Fenced);
         let identity = Identity { account: caller.account, device: caller.device };
         let presence_epoch = opened.presence_epoch;
         let ticket = Ticket { pool, identity, presence_epoch, last_place: open.last_place };
         let line = tokio::select! {
-            line = timeout(ROOM_WITHIN, self.line(&ticket)) => line,
+            // First, because a node that is stopping finds no rooms either.
+            biased;
             () = self.stopping().cancelled() => return end(down, EndReason::Moved).await,
+            line = timeout(ROOM_WITHIN, self.line(&ticket)) => line,
         };
         let line = line.map_err(|_| no_room())??;
         self.carry(line, up, down).await

@@ -40,7 +40,7 @@ async fn no_statement_of_the_services_reads_a_whole_table() {
         let mut rows: Vec<rockpool_sql::Row> = Vec::new();
         rockpool_sql::execute(&plan, &params, &mut *store, &session, &mut rows).unwrap();
         let text: Vec<String> = rows.iter().map(|row| format!("{:?}", row[0])).collect();
-        let whole = text.iter().any(|line| line.contains("Seq Scan"));
+        let whole = text.iter().any(|line| line.contains("Full Scan"));
         assert_eq!(whole, sql == control, "{sql}\n{}", text.join("\n"));
     }
 }
