@@ -64,8 +64,9 @@ pub enum TransactionError {
         /// The limit.
         max: usize,
     },
-    /// The versions at this read timestamp may have been collected; begin again.
-    #[error("the read timestamp lies before the safe point")]
+    /// The view can't be read at this timestamp: versions may have been collected, or the view lacks commits because it
+    /// was taken before the begin was answered, or from a store that has crashed since. Begin again.
+    #[error("the view can't be read at that timestamp")]
     TooOld,
     /// This replica holds no state of the group (yet).
     #[error("{0} has no state on this node")]

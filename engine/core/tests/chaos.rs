@@ -8,7 +8,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rockpool_engine::kv::StateStore;
 use rockpool_engine::{
-    Input, MembershipChange, NodeId, Reply, RequestId, Start, Timestamp, Transaction, TxnId, Validation,
+    Input, MembershipChange, NodeId, Reply, RequestId, Start, Timestamp, Transaction, TransactionError, TxnId,
+    Validation,
 };
 use std::collections::BTreeMap;
 
@@ -37,6 +38,8 @@ struct Run {
     last_acknowledged: Timestamp,
     last_txn: u64,
     timestamps: BTreeMap<Timestamp, TxnId>,
+    /// What each transaction wrote.
+    wrote: BTreeMap<TxnId, (Vec<u8>, u64)>,
 }
 
 impl Run {
@@ -113,16 +116,22 @@ impl Run {
     /// Adds one to a counter after looking at another.
     fn transact(&mut self, node: NodeId, read_timestamp: Timestamp) -> Phase {
         let view = self.world.host(node).state.view().expect("memory has views");
-        let mut transaction = Transaction::new(view, GROUP, read_timestamp).expect("nothing is collected here");
+        let mut transaction = match Transaction::new(view, GROUP, read_timestamp) {
+            Ok(transaction) => transaction,
+            // The node died between its answer and the view.
+            Err(TransactionError::TooOld) => return Phase::Idle,
+            Err(error) => panic!("{error}"),
+        };
         let (key, other) = (self.rng.random_range(0..KEYS), self.rng.random_range(0..KEYS));
         let (key, other) = (key.to_be_bytes().to_vec(), other.to_be_bytes());
         transaction.get(&other).expect("the state is sound");
         let value = transaction.get(&key).expect("the state is sound");
         let value = value.map_or(0, |value| u64::from_be_bytes(value.try_into().expect("a counter")));
-        transaction.put(key, (value + 1).to_be_bytes().to_vec()).expect("small enough");
+        transaction.put(key.clone(), (value + 1).to_be_bytes().to_vec()).expect("small enough");
         self.last_txn += 1;
         let mut txn = [0; 16];
         txn[8..].copy_from_slice(&self.last_txn.to_be_bytes());
+        self.wrote.insert(TxnId(txn), (key, value + 1));
         let (txn, commit) = (TxnId(txn), transaction.into_commit(TxnId(txn)));
         let request = self.world.ask(node, |request| Input::Commit { request, commit });
         Phase::Committing { request, txn, read_timestamp }
@@ -208,7 +217,8 @@ fn run(seed: u64, validation: Validation) -> String {
     let idle = |index: usize| Client { phase: Phase::Idle, node: NodeId(index as u64 % nodes + 1), boots: 1 };
     let clients = (0..CLIENTS).map(idle).collect();
     let (timestamps, last_acknowledged) = (BTreeMap::new(), Timestamp::ZERO);
-    let mut run = Run { world, rng, clients, committed: 0, last_acknowledged, last_txn: 0, timestamps };
+    let mut run =
+        Run { world, rng, clients, committed: 0, last_acknowledged, last_txn: 0, timestamps, wrote: BTreeMap::new() };
 
     // Faults, and now and then a node that comes and goes.
     let guest = NodeId(nodes + 1);
@@ -218,13 +228,13 @@ fn run(seed: u64, validation: Validation) -> String {
         if run.rng.random_range(0..120) == 0 {
             run.fault();
         }
-        if ms == 3_000 && seed % 2 == 0 {
+        if ms == 3_000 && seed.is_multiple_of(2) {
             run.world.start(guest, Start::Join);
             let at = NodeId(1);
             let change = MembershipChange::Add(guest);
             run.world.ask(at, |request| Input::ChangeMembership { request, group: GROUP, change });
         }
-        if ms == 8_000 && seed % 4 == 0 {
+        if ms == 8_000 && seed.is_multiple_of(4) {
             let change = MembershipChange::Remove(NodeId(1));
             run.world.ask(guest, |request| Input::ChangeMembership { request, group: GROUP, change });
         }
@@ -267,6 +277,17 @@ fn run(seed: u64, validation: Validation) -> String {
     run.world.check_states();
 
     let node = run.world.leader().expect("it was there a moment ago");
+    let view = run.world.host(node).state.view().expect("memory has views");
+    let mut counters: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
+    for (timestamp, txn) in &run.timestamps {
+        let (key, value) = &run.wrote[txn];
+        let at = Transaction::new(view.clone(), GROUP, *timestamp).expect("nothing is collected here");
+        let stored =
+            at.get(key).expect("the state is sound").map(|value| u64::from_be_bytes(value.try_into().unwrap()));
+        assert_eq!(stored, Some(*value), "seed {seed}: {txn:?} was acknowledged at {timestamp}");
+        let before = counters.insert(key.clone(), *value).unwrap_or(0);
+        assert_eq!(before + 1, *value, "seed {seed}: {txn:?} at {timestamp} did not see the one before");
+    }
     let transaction = run.world.transaction(node).expect("a leader serves reads");
     let sum: u64 = (0..KEYS)
         .filter_map(|key| transaction.get(&key.to_be_bytes()).expect("the state is sound"))

@@ -111,7 +111,7 @@ pub(crate) enum NodeMessage {
         answer: Answer,
     },
     /// A piece of a snapshot.
-    SnapshotChunk(SnapshotChunk),
+    SnapshotChunk(Box<SnapshotChunk>),
     /// The receiver's word about it.
     SnapshotAck(SnapshotAck),
 }
@@ -160,7 +160,7 @@ pub(crate) fn decode(frame: Bytes) -> Result<(GroupId, NodeMessage), CodecError>
         Body::ForwardReply(reply) => {
             NodeMessage::ForwardReply { boot: reply.boot, id: reply.id, answer: answer_from_wire(reply.answer)? }
         }
-        Body::SnapshotChunk(chunk) => NodeMessage::SnapshotChunk(SnapshotChunk {
+        Body::SnapshotChunk(chunk) => NodeMessage::SnapshotChunk(Box::new(SnapshotChunk {
             stream: StreamId { term: chunk.term, number: chunk.stream },
             seq: chunk.seq,
             pairs: chunk.pairs.into_iter().map(|pair| (pair.key, pair.value)).collect(),
@@ -169,7 +169,7 @@ pub(crate) fn decode(frame: Bytes) -> Result<(GroupId, NodeMessage), CodecError>
                 Some(meta) => Some(StateMeta::from_wire(meta).ok_or_else(|| CodecError::new("an incomplete meta"))?),
                 None => None,
             },
-        }),
+        })),
         Body::SnapshotAck(ack) => NodeMessage::SnapshotAck(SnapshotAck {
             stream: StreamId { term: ack.term, number: ack.stream },
             next: ack.next,
@@ -360,13 +360,13 @@ mod tests {
             check(NodeMessage::ForwardReply { boot: 7, id: 8, answer });
         }
         let stream = StreamId { term: 2, number: 3 };
-        check(NodeMessage::SnapshotChunk(SnapshotChunk {
+        check(NodeMessage::SnapshotChunk(Box::new(SnapshotChunk {
             stream,
             seq: 1,
             pairs: vec![(Bytes::from_static(b"k"), Bytes::from_static(b"v"))],
             announcement: Bytes::from_static(b"snap"),
             meta: Some(StateMeta::bootstrap(NodeId(1))),
-        }));
+        })));
         check(NodeMessage::SnapshotAck(SnapshotAck { stream, next: 2, refused: true }));
     }
 

@@ -129,7 +129,7 @@ impl Group {
                     self.answered(context, id, answer);
                 }
             }
-            NodeMessage::SnapshotChunk(chunk) => return Ok(self.receive_chunk(context, from, chunk)),
+            NodeMessage::SnapshotChunk(chunk) => return Ok(self.receive_chunk(context, from, *chunk)),
             NodeMessage::SnapshotAck(ack) => self.snapshot_acked(context, from, ack)?,
         }
         Ok(Ok(()))

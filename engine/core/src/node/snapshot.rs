@@ -149,7 +149,7 @@ impl Group {
         while !sender.all_read && sender.unacked.len() < limits.snapshot_chunks_inflight_max {
             let chunk = sender.read_chunk(limits.snapshot_chunk_bytes)?;
             sender.unacked.push_back((chunk.clone(), context.now.time));
-            context.send(self.id, to, Class::Bulk, NodeMessage::SnapshotChunk(chunk));
+            context.send(self.id, to, Class::Bulk, NodeMessage::SnapshotChunk(Box::new(chunk)));
         }
         Ok(())
     }
@@ -207,7 +207,7 @@ impl Group {
             let overdue = |(_, sent): &&mut (SnapshotChunk, Time)| now.since_us(*sent) >= timing.snapshot_retry_us;
             for (chunk, sent) in sender.unacked.iter_mut().filter(overdue) {
                 *sent = now;
-                context.send(self.id, to, Class::Bulk, NodeMessage::SnapshotChunk(chunk.clone()));
+                context.send(self.id, to, Class::Bulk, NodeMessage::SnapshotChunk(Box::new(chunk.clone())));
             }
             self.fill_window(context, to)?;
         }

@@ -24,15 +24,17 @@ pub(super) fn log_entry(entry: &Entry) -> LogEntry {
 }
 
 pub(super) fn library_entry(entry: &LogEntry) -> Entry {
-    let mut library = Entry::default();
-    library.index = entry.index;
-    library.term = entry.term;
+    let mut library = Entry {
+        index: entry.index,
+        term: entry.term,
+        data: entry.data.clone(),
+        context: entry.context.clone(),
+        ..Entry::default()
+    };
     library.set_entry_type(match entry.kind {
         EntryKind::Normal => EntryType::EntryNormal,
         EntryKind::Membership => EntryType::EntryConfChangeV2,
     });
-    library.data = entry.data.clone();
-    library.context = entry.context.clone();
     library
 }
 

@@ -216,10 +216,8 @@ impl LogStorage {
 
 impl Storage for LogStorage {
     fn initial_state(&self) -> ::raft::Result<RaftState> {
-        let mut hard = ::raft::prelude::HardState::default();
-        hard.term = self.hard_state.term;
-        hard.vote = self.hard_state.vote;
-        hard.commit = self.hard_state.commit;
+        let HardState { term, vote, commit } = self.hard_state;
+        let hard = ::raft::prelude::HardState { term, vote, commit, ..Default::default() };
         Ok(RaftState::new(hard, self.conf_state.clone()))
     }
 

@@ -22,15 +22,21 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Savepoint(pub usize);
 
+/// A value, or nothing for a removal.
+type Write = Option<Vec<u8>>;
+
+/// Own writes within a scan, in its direction.
+type OwnWrites<'a> = Box<dyn Iterator<Item = (&'a Vec<u8>, &'a Write)> + 'a>;
+
 /// One transaction.
 pub struct Transaction {
     snapshot: MvccView,
     group: GroupId,
     read_timestamp: Timestamp,
     reads: RefCell<Reads>,
-    writes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    writes: BTreeMap<Vec<u8>, Write>,
     /// What stood in `writes` before each write; the outer none: nothing.
-    undo: Vec<(Vec<u8>, Option<Option<Vec<u8>>>)>,
+    undo: Vec<(Vec<u8>, Option<Write>)>,
     /// Whether there is a savepoint to return to; without one nothing is kept for undoing.
     marked: bool,
     writes_bytes: usize,
@@ -42,7 +48,7 @@ impl Transaction {
     /// may hold too, are not seen.
     pub fn new(view: Arc<dyn View>, group: GroupId, read_timestamp: Timestamp) -> Result<Self, TransactionError> {
         let meta = StateMeta::read(&*view, group)?.ok_or(TransactionError::NoState(group))?;
-        if read_timestamp < meta.safe_point {
+        if read_timestamp < meta.safe_point || meta.last_commit < read_timestamp {
             return Err(TransactionError::TooOld);
         }
         let keys = StateKeys { group, generation: meta.generation };
@@ -80,7 +86,7 @@ impl Transaction {
     /// Pairs with `start <= key < end`, lazily, own writes included. Counts as read from where it begins to the last key
     /// taken, or to the end when it ran out; that is noted when the scan is dropped.
     pub fn scan<'a>(&'a self, start: &[u8], end: &[u8], direction: Direction) -> TransactionScan<'a> {
-        let own: Box<dyn Iterator<Item = (&'a Vec<u8>, &'a Option<Vec<u8>>)> + 'a> = if start < end {
+        let own: OwnWrites<'a> = if start < end {
             let range: btree_map::Range<'a, _, _> = self.writes.range(start.to_vec()..end.to_vec());
             match direction {
                 Direction::Forward => Box::new(range),
@@ -167,7 +173,7 @@ impl Transaction {
 }
 
 /// What a write counts towards the limit.
-fn write_bytes(key: &[u8], write: Option<&Option<Vec<u8>>>) -> usize {
+fn write_bytes(key: &[u8], write: Option<&Write>) -> usize {
     write.map_or(0, |value| key.len() + value.as_ref().map_or(0, Vec::len))
 }
 
@@ -188,7 +194,7 @@ pub struct TransactionScan<'a> {
     start: Vec<u8>,
     end: Vec<u8>,
     stored: Peekable<MvccScan<'a>>,
-    own: Peekable<Box<dyn Iterator<Item = (&'a Vec<u8>, &'a Option<Vec<u8>>)> + 'a>>,
+    own: Peekable<OwnWrites<'a>>,
     progress: Progress,
 }
 
