@@ -184,7 +184,9 @@ pub fn encode_value(value: &Value, out: &mut Vec<u8>) -> Result<()> {
                 out.extend(&payload);
             }
         }
-        Value::Record(_) => return Err(SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, "rows can't be stored in a column")),
+        Value::Record(_) => {
+            return Err(SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, "rows can't be stored in a column"));
+        }
     }
     Ok(())
 }
@@ -361,9 +363,18 @@ mod tests {
 
     #[test]
     fn columns_may_be_missing_or_unknown() {
-        let row = encode_row([(ColumnId(1), &Value::Int4(-5)), (ColumnId(3), &Value::Null), (ColumnId(7), &Value::text("x"))]);
+        let row = encode_row([
+            (ColumnId(1), &Value::Int4(-5)),
+            (ColumnId(3), &Value::Null),
+            (ColumnId(7), &Value::text("x")),
+        ]);
         let row = row.unwrap();
-        let wanted = [(ColumnId(1), &Type::Int8), (ColumnId(2), &Type::Text), (ColumnId(3), &Type::Text), (ColumnId(9), &Type::Text)];
+        let wanted = [
+            (ColumnId(1), &Type::Int8),
+            (ColumnId(2), &Type::Text),
+            (ColumnId(3), &Type::Text),
+            (ColumnId(9), &Type::Text),
+        ];
         let columns = RowReader::new(&row).unwrap().columns(wanted).unwrap();
         assert_eq!(columns, [Some(Value::Int8(-5)), None, Some(Value::Null), None]);
     }

@@ -46,7 +46,9 @@ fn value(ty: &Type) -> BoxedStrategy<Value> {
         Type::Int4 => any::<i32>().prop_map(Value::Int4).boxed(),
         Type::Int8 => any::<i64>().prop_map(Value::Int8).boxed(),
         Type::Float4 => any::<f32>().prop_map(Value::Float4).boxed(),
-        Type::Float8 => prop_oneof![any::<f64>(), Just(0.0), Just(-0.0), Just(f64::NAN)].prop_map(Value::Float8).boxed(),
+        Type::Float8 => {
+            prop_oneof![any::<f64>(), Just(0.0), Just(-0.0), Just(f64::NAN)].prop_map(Value::Float8).boxed()
+        }
         Type::Numeric(_) => numeric().prop_map(Value::Numeric).boxed(),
         Type::Bytea => vec(0u8..3, 0..5).prop_map(Value::bytes).boxed(),
         Type::Uuid => any::<u128>().prop_map(|bits| Value::Uuid(uuid::Uuid::from_u128(bits))).boxed(),
@@ -55,7 +57,9 @@ fn value(ty: &Type) -> BoxedStrategy<Value> {
         Type::Date => (-100_000i32..100_000).prop_map(Value::Date).boxed(),
         Type::Time => (0i64..86_400_000_000).prop_map(Value::Time).boxed(),
         Type::Interval => (-30i32..30, -70i32..70, any::<i32>())
-            .prop_map(|(months, days, micros)| Value::Interval(Interval { months, days, micros: i64::from(micros) * 1000 }))
+            .prop_map(|(months, days, micros)| {
+                Value::Interval(Interval { months, days, micros: i64::from(micros) * 1000 })
+            })
             .boxed(),
         Type::Jsonb | Type::Json => json().prop_map(Value::json).boxed(),
         Type::Array(element) => {

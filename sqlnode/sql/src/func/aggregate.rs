@@ -77,9 +77,7 @@ impl Accumulator for Sum {
         }
         let whole = |total: i128| Numeric::new(BigInt::from(total), 0);
         Ok(match &self.total {
-            Total::Integer(total) if self.average => {
-                Value::Numeric(whole(*total)?.divide(&Numeric::from(self.count))?)
-            }
+            Total::Integer(total) if self.average => Value::Numeric(whole(*total)?.divide(&Numeric::from(self.count))?),
             Total::Integer(total) if self.result == Type::Int8 => {
                 Value::Int8(i64::try_from(*total).map_err(|_| overflow("bigint"))?)
             }
@@ -312,15 +310,15 @@ impl Accumulator for ExactSpread {
             return Ok(Value::Numeric(Numeric::zero()));
         }
         let variance = above.divide(&count.multiply(&Numeric::from(divisor))?)?;
-        Ok(Value::Numeric(if self.which.root { variance.sqrt()? } else { variance }))
+        Ok(Value::Numeric(if self.which.root { variance.sqrt_to(variance.scale())? } else { variance }))
     }
 }
 
-/// The same for floats, by Welford's updates, which don't cancel.
+/// The same for floats, by the updates of Youngs and Cramer, which don't cancel.
 struct FloatSpread {
     which: Spread,
     count: f64,
-    mean: f64,
+    sum: f64,
     squares: f64,
 }
 
@@ -331,9 +329,13 @@ impl Accumulator for FloatSpread {
         }
         let value = float(&arguments[0]);
         self.count += 1.0;
-        let delta = value - self.mean;
-        self.mean += delta / self.count;
-        self.squares += delta * (value - self.mean);
+        self.sum += value;
+        if self.count > 1.0 {
+            let apart = value * self.count - self.sum;
+            self.squares += apart * apart / (self.count * (self.count - 1.0));
+        } else if !value.is_finite() {
+            self.squares = f64::NAN;
+        }
         Ok(())
     }
 
@@ -350,7 +352,7 @@ impl Accumulator for FloatSpread {
 fn spread(arguments: &[Type], root: bool, population: bool) -> Box<dyn Accumulator> {
     let which = Spread { root, population };
     match arguments.first() {
-        Some(Type::Float4 | Type::Float8) => Box::new(FloatSpread { which, count: 0.0, mean: 0.0, squares: 0.0 }),
+        Some(Type::Float4 | Type::Float8) => Box::new(FloatSpread { which, count: 0.0, sum: 0.0, squares: 0.0 }),
         _ => Box::new(ExactSpread { which, count: 0, sum: Numeric::zero(), squares: Numeric::zero() }),
     }
 }

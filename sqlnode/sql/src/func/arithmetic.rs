@@ -86,7 +86,7 @@ pub(super) fn checked_float(result: f64, operands: &[f64], zero_is_fine: bool) -
 
 fn float_operator(a: &[Value], operate: fn(f64, f64) -> f64, zero_is_fine: fn(f64, f64) -> bool) -> Result<Value> {
     let (x, y) = (float(&a[0]), float(&a[1]));
-    if matches!(a[0], Value::Float4(_)) {
+    if matches!((&a[0], &a[1]), (Value::Float4(_), Value::Float4(_))) {
         let narrow = f64::from(operate(x, y) as f32);
         return Ok(Value::Float4(checked_float(narrow, &[x, y], zero_is_fine(x, y))? as f32));
     }
@@ -175,7 +175,7 @@ const INT2: [Entry; 13] = integer_operators!(int2, "int2 int2", "int2", "int2 in
 const INT4: [Entry; 13] = integer_operators!(int4, "int4 int4", "int4", "int4 int4");
 const INT8: [Entry; 13] = integer_operators!(int8, "int8 int8", "int8", "int8 int4");
 
-const OTHERS: [Entry; 17] = [
+const OTHERS: [Entry; 25] = [
     Entry::scalar("+", "float4 float4", "float4", float_add),
     Entry::scalar("-", "float4 float4", "float4", float_subtract),
     Entry::scalar("*", "float4 float4", "float4", float_multiply),
@@ -186,6 +186,15 @@ const OTHERS: [Entry; 17] = [
     Entry::scalar("*", "float8 float8", "float8", float_multiply),
     Entry::scalar("/", "float8 float8", "float8", float_divide),
     Entry::scalar("-", "float8", "float8", float_negate),
+    // Mixed ones are what `integer + real` finds, too: `double precision` is preferred.
+    Entry::scalar("+", "float4 float8", "float8", float_add),
+    Entry::scalar("+", "float8 float4", "float8", float_add),
+    Entry::scalar("-", "float4 float8", "float8", float_subtract),
+    Entry::scalar("-", "float8 float4", "float8", float_subtract),
+    Entry::scalar("*", "float4 float8", "float8", float_multiply),
+    Entry::scalar("*", "float8 float4", "float8", float_multiply),
+    Entry::scalar("/", "float4 float8", "float8", float_divide),
+    Entry::scalar("/", "float8 float4", "float8", float_divide),
     Entry::scalar("+", "float8", "float8", same),
     Entry::scalar("+", "numeric numeric", "numeric", numeric_add),
     Entry::scalar("-", "numeric numeric", "numeric", numeric_subtract),

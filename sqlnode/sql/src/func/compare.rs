@@ -17,7 +17,12 @@ const OPERATORS: [(&str, ScalarFn); 7] = [
 ];
 
 fn is(arguments: &[Value], test: fn(Ordering) -> bool) -> Result<Value> {
-    Ok(Value::Bool(test(arguments[0].cmp(&arguments[1]))))
+    let order = match (&arguments[0], &arguments[1]) {
+        (Value::Float4(a), b @ Value::Float8(_)) => Value::Float8(f64::from(*a)).cmp(b),
+        (a @ Value::Float8(_), Value::Float4(b)) => a.cmp(&Value::Float8(f64::from(*b))),
+        (a, b) => a.cmp(b),
+    };
+    Ok(Value::Bool(test(order)))
 }
 
 /// Rows compare field by field: the first field that differs decides, a NULL before it makes the answer unknown.
@@ -65,11 +70,11 @@ pub(super) fn operators() -> Vec<Function> {
     let shared = |ty: &Type| matches!(ty, Type::Unknown | Type::Void | Type::Varchar(_) | Type::Json | Type::Record);
     let own = |ty: &Type| !shared(ty) && (!ty.is_oid() || *ty == Type::Oid);
     let mut functions = Vec::new();
-    let mut add = |parameter: Parameter, table: &[(&'static str, ScalarFn)]| {
+    let mut add = |left: Parameter, right: Parameter, table: &[(&'static str, ScalarFn)]| {
         for (name, body) in table {
             functions.push(Function {
                 name,
-                parameters: vec![parameter.clone(), parameter.clone()],
+                parameters: vec![left.clone(), right.clone()],
                 variadic: None,
                 result: Parameter::Exactly(Type::Bool),
                 volatility: Volatility::Immutable,
@@ -79,9 +84,11 @@ pub(super) fn operators() -> Vec<Function> {
         }
     };
     for ty in Type::all().filter(own) {
-        add(Parameter::Exactly(ty), &OPERATORS);
+        add(Parameter::Exactly(ty.clone()), Parameter::Exactly(ty), &OPERATORS);
     }
-    add(Parameter::AnyArray, &OPERATORS);
-    add(Parameter::Exactly(Type::Record), &RECORD_OPERATORS);
+    add(Parameter::Exactly(Type::Float4), Parameter::Exactly(Type::Float8), &OPERATORS);
+    add(Parameter::Exactly(Type::Float8), Parameter::Exactly(Type::Float4), &OPERATORS);
+    add(Parameter::AnyArray, Parameter::AnyArray, &OPERATORS);
+    add(Parameter::Exactly(Type::Record), Parameter::Exactly(Type::Record), &RECORD_OPERATORS);
     functions
 }

@@ -23,12 +23,17 @@ pub(super) fn to_json(value: &Value, ty: &Type, context: &EvalContext<'_>) -> Js
         Value::Jsonb(json) => (**json).clone(),
         Value::Array(array) => array_to_json(array, 0, &mut 0, context),
         Value::Record(fields) => Json::object(
-            fields.iter().enumerate().map(|(i, (ty, value))| (format!("f{}", i + 1), to_json(value, ty, context))).collect(),
+            fields
+                .iter()
+                .enumerate()
+                .map(|(i, (ty, value))| (format!("f{}", i + 1), to_json(value, ty, context)))
+                .collect(),
         ),
         // ISO 8601 has a T between date and time.
         Value::Timestamptz(_) | Value::Timestamp(_) => {
             let printed = encode_text(value, ty, &context.text()).replacen(' ', "T", 1);
-            let short_zone = matches!(value, Value::Timestamptz(_)) && printed.rfind(['+', '-']) == printed.len().checked_sub(3);
+            let short_zone =
+                matches!(value, Value::Timestamptz(_)) && printed.rfind(['+', '-']) == printed.len().checked_sub(3);
             Json::String(if short_zone { format!("{printed}:00") } else { printed })
         }
         other => Json::String(encode_text(other, ty, &context.text())),

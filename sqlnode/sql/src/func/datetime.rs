@@ -4,7 +4,8 @@ use super::registry::{Call, Entry};
 use super::values::{bad_parameter, division_by_zero, float, int, interval, moment, text};
 use crate::error::{Result, SqlError, SqlState};
 use crate::types::calendar::{
-    Civil, DAY_MICROS, SECOND_MICROS, UNIX_OFFSET_SECONDS, Zone, add_interval, date_of, days_of, is_finite, month_days, out_of_range,
+    Civil, DAY_MICROS, SECOND_MICROS, UNIX_OFFSET_SECONDS, Zone, add_interval, date_of, days_of, is_finite, month_days,
+    out_of_range,
 };
 use crate::types::{Interval, Numeric, Type, Value};
 
@@ -122,6 +123,26 @@ fn timestamp_added(a: &[Value], _: &Call<'_>) -> Result<Value> {
     Ok(Value::Timestamp(add_interval(moment(&a[1]), &interval(&a[0]))?))
 }
 
+fn midnight(date: &Value) -> Result<i64> {
+    match date {
+        Value::Date(i32::MAX) => Ok(i64::MAX),
+        Value::Date(i32::MIN) => Ok(i64::MIN),
+        date => moment(date).checked_mul(DAY_MICROS).ok_or_else(|| out_of_range("timestamp")),
+    }
+}
+
+fn add_to_date(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    Ok(Value::Timestamp(add_interval(midnight(&a[0])?, &interval(&a[1]))?))
+}
+
+fn date_interval_added(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    Ok(Value::Timestamp(add_interval(midnight(&a[1])?, &interval(&a[0]))?))
+}
+
+fn subtract_from_date(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    Ok(Value::Timestamp(add_interval(midnight(&a[0])?, &negated(&a[1])?)?))
+}
+
 fn subtract_from_timestamp(a: &[Value], _: &Call<'_>) -> Result<Value> {
     Ok(Value::Timestamp(add_interval(moment(&a[0]), &negated(&a[1])?)?))
 }
@@ -158,8 +179,8 @@ fn dates_apart(a: &[Value], _: &Call<'_>) -> Result<Value> {
 }
 
 fn date_plus_time(a: &[Value], _: &Call<'_>) -> Result<Value> {
-    let midnight = moment(&a[0]).checked_mul(DAY_MICROS).ok_or_else(|| out_of_range("timestamp"))?;
-    Ok(Value::Timestamp(midnight + moment(&a[1])))
+    let sum = midnight(&a[0])?.checked_add(moment(&a[1])).ok_or_else(|| out_of_range("timestamp"))?;
+    Ok(Value::Timestamp(Civil::of_timestamp(sum).timestamp()?))
 }
 
 fn time_plus(a: &[Value], _: &Call<'_>) -> Result<Value> {
@@ -301,7 +322,8 @@ fn interval_field(name: &str, interval: &Interval) -> Option<Numeric> {
         "millennium" => whole(years / 1000),
         // A year is 365.25 days here, a month 30.
         "epoch" => {
-            let quarter_days = i128::from(years) * 1461 + i128::from(interval.months % 12) * 120 + i128::from(interval.days) * 4;
+            let quarter_days =
+                i128::from(years) * 1461 + i128::from(interval.months % 12) * 120 + i128::from(interval.days) * 4;
             let micros = quarter_days * i128::from(DAY_MICROS / 4) + i128::from(interval.micros);
             Some(Numeric::Finite { digits: micros.into(), scale: 6 })
         }
@@ -328,7 +350,9 @@ fn extract_field(a: &[Value], call: &Call<'_>) -> Result<Option<Numeric>> {
         Value::Interval(interval) => interval_field(&name, interval),
         Value::Time(micros) => match name.as_str() {
             "epoch" => Some(Numeric::Finite { digits: (*micros).into(), scale: 6 }),
-            "hour" | "minute" | "second" | "milliseconds" | "microseconds" | "hours" | "minutes" | "seconds" => field(&name, *micros),
+            "hour" | "minute" | "second" | "milliseconds" | "microseconds" | "hours" | "minutes" | "seconds" => {
+                field(&name, *micros)
+            }
             _ => None,
         },
         Value::Timestamptz(t) => {
@@ -347,9 +371,7 @@ fn extract_field(a: &[Value], call: &Call<'_>) -> Result<Option<Numeric>> {
         Value::Date(days) => field(&name, i64::from(*days) * DAY_MICROS),
         _ => None,
     };
-    found.map(Some).ok_or_else(|| {
-        bad_parameter(format!("unit \"{name}\" not recognized for type {}", call.types[1]))
-    })
+    found.map(Some).ok_or_else(|| bad_parameter(format!("unit \"{name}\" not recognized for type {}", call.types[1])))
 }
 
 fn extract(a: &[Value], call: &Call<'_>) -> Result<Value> {
@@ -413,7 +435,9 @@ fn trunc_interval(a: &[Value], _: &Call<'_>) -> Result<Value> {
     let mut span = interval(&a[1]);
     let unit = text(&a[0]).to_ascii_lowercase();
     let micros = |span: &mut Interval, step: i64| span.micros -= span.micros % step;
-    let months = |span: &mut Interval, step: i32| (span.months, span.days, span.micros) = (span.months - span.months % step, 0, 0);
+    let months = |span: &mut Interval, step: i32| {
+        (span.months, span.days, span.micros) = (span.months - span.months % step, 0, 0)
+    };
     match unit.as_str() {
         "microseconds" => {}
         "milliseconds" => micros(&mut span, 1000),
@@ -478,7 +502,12 @@ fn at_zone(a: &[Value], call: &Call<'_>) -> Result<Value> {
 fn make_date(a: &[Value], _: &Call<'_>) -> Result<Value> {
     let (year, month, day) = (int(&a[0]), int(&a[1]), int(&a[2]));
     let year_zero = if year < 0 { year + 1 } else { year };
-    if year == 0 || !(1..=12).contains(&month) || day < 1 || day > month_days(year_zero, month) || year.abs() > 5_000_000 {
+    if year == 0
+        || !(1..=12).contains(&month)
+        || day < 1
+        || day > month_days(year_zero, month)
+        || year.abs() > 5_000_000
+    {
         return Err(SqlError::new(
             SqlState::DATETIME_FIELD_OVERFLOW,
             format!("date field value out of range: {year}-{month:02}-{day:02}"),
@@ -510,8 +539,20 @@ fn is_finite_value(a: &[Value], _: &Call<'_>) -> Result<Value> {
     }))
 }
 
-const MONTHS: [&str; 12] =
-    ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"];
+const MONTHS: [&str; 12] = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+];
 const WEEKDAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 
 /// `to_char` for dates and times: the patterns that people use; what is none stays as it is.
@@ -603,7 +644,13 @@ fn format_time(local: i64, offset: Option<i32>, template: &str) -> String {
         {
             let text = render();
             let trimmed = text.trim_end().trim_start_matches('0');
-            out.push_str(if !trim { &text } else if trimmed.is_empty() { "0" } else { trimmed });
+            out.push_str(if !trim {
+                &text
+            } else if trimmed.is_empty() {
+                "0"
+            } else {
+                trimmed
+            });
             trim = false;
             rest = &rest[pattern.len()..];
         } else {
@@ -633,10 +680,13 @@ fn by_template(input: &str, template: &str) -> Result<Civil> {
     let mut rest = input.trim_start();
     let mut pattern = template;
     let mut afternoon = None;
-    let invalid = || SqlError::new(SqlState::INVALID_DATETIME_FORMAT, format!("invalid value \"{input}\" for \"{template}\""));
+    let invalid =
+        || SqlError::new(SqlState::INVALID_DATETIME_FORMAT, format!("invalid value \"{input}\" for \"{template}\""));
     while let Some(first) = pattern.chars().next() {
-        let known = ["YYYY", "HH24", "HH12", "MON", "Mon", "mon", "MM", "DD", "HH", "MI", "SS", "MS", "US", "AM", "PM", "YY"];
-        let Some(name) = known.iter().find(|name| pattern.get(..name.len()).is_some_and(|head| head.eq_ignore_ascii_case(name)))
+        let known =
+            ["YYYY", "HH24", "HH12", "MON", "Mon", "mon", "MM", "DD", "HH", "MI", "SS", "MS", "US", "AM", "PM", "YY"];
+        let Some(name) =
+            known.iter().find(|name| pattern.get(..name.len()).is_some_and(|head| head.eq_ignore_ascii_case(name)))
         else {
             pattern = &pattern[first.len_utf8()..];
             let separator = rest.chars().next();
@@ -762,6 +812,9 @@ pub(super) const OPERATORS: &[Entry] = &[
     Entry::scalar("+", "timestamp interval", "timestamp", add_to_timestamp),
     Entry::scalar("+", "interval timestamp", "timestamp", timestamp_added),
     Entry::scalar("-", "timestamp interval", "timestamp", subtract_from_timestamp),
+    Entry::scalar("+", "date interval", "timestamp", add_to_date),
+    Entry::scalar("+", "interval date", "timestamp", date_interval_added),
+    Entry::scalar("-", "date interval", "timestamp", subtract_from_date),
     Entry::scalar("-", "timestamptz timestamptz", "interval", timestamps_apart),
     Entry::scalar("-", "timestamp timestamp", "interval", timestamps_apart),
     Entry::scalar("+", "date int4", "date", date_plus),

@@ -117,9 +117,11 @@ fn delete_key(a: &[Value], _: &Call<'_>) -> Result<Value> {
 }
 
 fn delete_keys(a: &[Value], call: &Call<'_>) -> Result<Value> {
-    array(&a[1]).values.iter().filter(|key| !key.is_null()).try_fold(a[0].clone(), |json, key| {
-        delete_key(&[json, key.clone()], call)
-    })
+    array(&a[1])
+        .values
+        .iter()
+        .filter(|key| !key.is_null())
+        .try_fold(a[0].clone(), |json, key| delete_key(&[json, key.clone()], call))
 }
 
 fn delete_element(a: &[Value], _: &Call<'_>) -> Result<Value> {
@@ -178,7 +180,9 @@ fn change(json: &Json, path: &[&str], what: &Change<'_>) -> Result<Json> {
                 (true, true, Change::Delete) => {
                     values.remove(at);
                 }
-                (true, true, Change::Insert { value, after }) => values.insert(at + usize::from(*after), (*value).clone()),
+                (true, true, Change::Insert { value, after }) => {
+                    values.insert(at + usize::from(*after), (*value).clone())
+                }
                 (false, true, Change::Set { value, create: true } | Change::Insert { value, .. }) => {
                     values.insert(at, (*value).clone());
                 }

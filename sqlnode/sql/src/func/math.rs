@@ -1,6 +1,7 @@
-//! Mathematics. Decimals are computed exactly where PostgreSQL does so; transcendental functions go through doubles.
+//! Mathematics.
 
 use super::arithmetic::{checked_float, int2_remainder, int4_remainder, int8_remainder, numeric_remainder};
+use super::decimal;
 use super::registry::{Call, Entry};
 use super::values::{bad_parameter, division_by_zero, float, int, numeric, overflow};
 use crate::error::{Result, SqlError, SqlState};
@@ -61,54 +62,8 @@ fn power(a: &[Value], _: &Call<'_>) -> Result<Value> {
     Ok(Value::Float8(checked_float(base.powf(exponent), &[base, exponent], base == 0.0 || exponent.is_infinite())?))
 }
 
-/// A double as a decimal of about sixteen significant digits, as PostgreSQL gives transcendental results.
-fn inexact(value: f64, least_scale: u32) -> Result<Numeric> {
-    if !value.is_finite() {
-        return Numeric::from_float(value, 17);
-    }
-    let magnitude = if value == 0.0 { 0 } else { value.abs().log10().floor() as i32 };
-    let scale = (16 - magnitude).max(least_scale as i32).clamp(0, 1000);
-    Numeric::from_float(value, 17)?.round(scale)
-}
-
-/// Whole exponents are multiplied out, others go through doubles.
 fn numeric_power(a: &[Value], _: &Call<'_>) -> Result<Value> {
-    let (base, exponent) = (numeric(&a[0]), numeric(&a[1]));
-    if base.signum() == 0 && exponent.signum() < 0 {
-        return Err(power_error("zero raised to a negative power is undefined"));
-    }
-    let whole = exponent.truncate(0)? == exponent;
-    if base.signum() < 0 && !whole {
-        return Err(power_error("a negative number raised to a non-integer power yields a complex result"));
-    }
-    let result = base.to_f64().powf(exponent.to_f64());
-    let scale = base.scale().max(exponent.scale());
-    let magnitude = if result == 0.0 || !result.is_finite() { 0 } else { result.abs().log10().floor() as i64 };
-    // Significant digits: sixteen at least, in groups of four as PostgreSQL counts them.
-    let scale = (16 - magnitude).max(i64::from(scale)).clamp(0, 1000) as i32;
-    if let (true, Some(count), Numeric::Finite { .. }) = (whole, exponent.to_i64(), &base) {
-        let bits = match &base {
-            Numeric::Finite { digits, .. } => digits.bits().saturating_mul(count.unsigned_abs()),
-            _ => 0,
-        };
-        if bits > 2_000_000 {
-            return Err(SqlError::new(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, "value overflows numeric format"));
-        }
-        let mut product = Numeric::from(1);
-        let (mut square, mut rest) = (base, count.unsigned_abs());
-        while rest > 0 {
-            if rest & 1 == 1 {
-                product = product.multiply(&square)?;
-            }
-            rest >>= 1;
-            if rest > 0 {
-                square = square.multiply(&square)?;
-            }
-        }
-        let value = if count < 0 { Numeric::from(1).divide(&product)? } else { product };
-        return Ok(Value::Numeric(value.round(scale)?));
-    }
-    Ok(Value::Numeric(inexact(result, scale as u32)?))
+    Ok(Value::Numeric(decimal::power(&numeric(&a[0]), &numeric(&a[1]))?))
 }
 
 fn square_root(a: &[Value], _: &Call<'_>) -> Result<Value> {
@@ -121,15 +76,6 @@ fn square_root(a: &[Value], _: &Call<'_>) -> Result<Value> {
 fn exponential(a: &[Value], _: &Call<'_>) -> Result<Value> {
     let value = float(&a[0]);
     Ok(Value::Float8(checked_float(value.exp(), &[value], value == f64::NEG_INFINITY)?))
-}
-
-fn numeric_exponential(a: &[Value], _: &Call<'_>) -> Result<Value> {
-    let value = numeric(&a[0]);
-    let result = value.to_f64().exp();
-    if result.is_infinite() && matches!(value, Numeric::Finite { .. }) {
-        return Err(SqlError::new(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, "value overflows numeric format"));
-    }
-    Ok(Value::Numeric(inexact(result, value.scale())?))
 }
 
 fn check_logarithm(value: f64) -> Result<f64> {
@@ -151,26 +97,18 @@ fn logarithm_10(a: &[Value], _: &Call<'_>) -> Result<Value> {
     Ok(Value::Float8(check_logarithm(float(&a[0]))?.log10()))
 }
 
-fn numeric_logarithm(a: &[Value], _: &Call<'_>) -> Result<Value> {
-    let value = numeric(&a[0]);
-    Ok(Value::Numeric(inexact(check_logarithm(value.to_f64())?.ln(), value.scale())?))
-}
-
-fn numeric_logarithm_10(a: &[Value], _: &Call<'_>) -> Result<Value> {
-    let value = numeric(&a[0]);
-    Ok(Value::Numeric(inexact(check_logarithm(value.to_f64())?.log10(), value.scale())?))
-}
-
 fn numeric_logarithm_base(a: &[Value], _: &Call<'_>) -> Result<Value> {
-    let (base, value) = (check_logarithm(numeric(&a[0]).to_f64())?, check_logarithm(numeric(&a[1]).to_f64())?);
-    if base == 1.0 {
-        return Err(division_by_zero());
-    }
-    Ok(Value::Numeric(inexact(value.ln() / base.ln(), numeric(&a[1]).scale())?))
+    Ok(Value::Numeric(decimal::logarithm_base(&numeric(&a[0]), &numeric(&a[1]))?))
+}
+
+fn decimal_logarithm(number: &Numeric) -> Result<Numeric> {
+    decimal::logarithm_base(&Numeric::from(10), number)
 }
 
 fn integer_division(a: &[Value], _: &Call<'_>) -> Result<Value> {
-    Ok(Value::Numeric(numeric(&a[0]).subtract(&numeric(&a[0]).remainder(&numeric(&a[1]))?)?.divide(&numeric(&a[1]))?.truncate(0)?))
+    Ok(Value::Numeric(
+        numeric(&a[0]).subtract(&numeric(&a[0]).remainder(&numeric(&a[1]))?)?.divide(&numeric(&a[1]))?.truncate(0)?,
+    ))
 }
 
 fn greatest_common_divisor(a: &[Value], call: &Call<'_>) -> Result<Value> {
@@ -267,14 +205,14 @@ pub(super) const FUNCTIONS: &[Entry] = &[
     Entry::scalar("sqrt", "numeric", "numeric", |a, _| numeric_function(a, Numeric::sqrt)),
     Entry::scalar("cbrt", "float8", "float8", |a, _| float_function(a, f64::cbrt)),
     Entry::scalar("exp", "float8", "float8", exponential),
-    Entry::scalar("exp", "numeric", "numeric", numeric_exponential),
+    Entry::scalar("exp", "numeric", "numeric", |a, _| numeric_function(a, decimal::exponential)),
     Entry::scalar("ln", "float8", "float8", logarithm),
-    Entry::scalar("ln", "numeric", "numeric", numeric_logarithm),
+    Entry::scalar("ln", "numeric", "numeric", |a, _| numeric_function(a, decimal::logarithm)),
     Entry::scalar("log", "float8", "float8", logarithm_10),
-    Entry::scalar("log", "numeric", "numeric", numeric_logarithm_10),
+    Entry::scalar("log", "numeric", "numeric", |a, _| numeric_function(a, decimal_logarithm)),
     Entry::scalar("log", "numeric numeric", "numeric", numeric_logarithm_base),
     Entry::scalar("log10", "float8", "float8", logarithm_10),
-    Entry::scalar("log10", "numeric", "numeric", numeric_logarithm_10),
+    Entry::scalar("log10", "numeric", "numeric", |a, _| numeric_function(a, decimal_logarithm)),
     Entry::scalar("pi", "", "float8", pi),
     Entry::scalar("degrees", "float8", "float8", |a, _| float_function(a, f64::to_degrees)),
     Entry::scalar("radians", "float8", "float8", |a, _| float_function(a, f64::to_radians)),

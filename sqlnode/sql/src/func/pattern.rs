@@ -131,7 +131,9 @@ fn translate(pattern: &str) -> Result<String> {
                 Some('Y') => out.push_str(r"\B"),
                 Some('Z') => out.push_str(r"\z"),
                 Some('e') => out.push_str(r"\x1b"),
-                Some(digit @ '1'..='9') if !in_class => return Err(invalid(&format!("back reference \\{digit} is not supported"))),
+                Some(digit @ '1'..='9') if !in_class => {
+                    return Err(invalid(&format!("back reference \\{digit} is not supported")));
+                }
                 Some(other) if other.is_ascii_alphanumeric() => out.extend(['\\', other]),
                 Some(other) => out.push_str(&regex::escape(&other.to_string())),
                 None => return Err(invalid("invalid escape \\ sequence")),
@@ -262,7 +264,8 @@ fn split_array(a: &[Value], _: &Call<'_>) -> Result<Value> {
 fn substring(a: &[Value], _: &Call<'_>) -> Result<Value> {
     let regex = compile(text(&a[1]), "")?;
     let captures = regex.captures(text(&a[0]));
-    let group = captures.and_then(|captures| captures.get(usize::from(captures.len() > 1)).map(|group| Value::text(group.as_str())));
+    let group = captures
+        .and_then(|captures| captures.get(usize::from(captures.len() > 1)).map(|group| Value::text(group.as_str())));
     Ok(group.unwrap_or(Value::Null))
 }
 

@@ -19,11 +19,12 @@ pub fn resolve_function(name: &str, arguments: &[Type]) -> Result<Resolved> {
     let list = || arguments.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     match choose(candidates, arguments) {
         Choice::One(resolved) => Ok(resolved),
-        Choice::None => Err(SqlError::new(
-            SqlState::UNDEFINED_FUNCTION,
-            format!("function {name}({}) does not exist", list()),
-        )
-        .with_hint("No function matches the given name and argument types. You might need to add explicit type casts.")),
+        Choice::None => {
+            Err(SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("function {name}({}) does not exist", list()))
+                .with_hint(
+                    "No function matches the given name and argument types. You might need to add explicit type casts.",
+                ))
+        }
         Choice::Several => {
             Err(SqlError::new(SqlState::AMBIGUOUS_FUNCTION, format!("function {name}({}) is not unique", list()))
                 .with_hint("Could not choose a best candidate function. You might need to add explicit type casts."))
@@ -38,11 +39,11 @@ pub fn resolve_operator(operator: &str, left: Option<&Type>, right: &Type) -> Re
     let shown = || format!("{}{operator} {right}", left.map(|ty| format!("{ty} ")).unwrap_or_default());
     match choose(candidates, &arguments) {
         Choice::One(resolved) => Ok(resolved),
-        Choice::None => Err(SqlError::new(
-            SqlState::UNDEFINED_FUNCTION,
-            format!("operator does not exist: {}", shown()),
-        )
-        .with_hint("No operator matches the given name and argument types. You might need to add explicit type casts.")),
+        Choice::None => {
+            Err(SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("operator does not exist: {}", shown())).with_hint(
+                "No operator matches the given name and argument types. You might need to add explicit type casts.",
+            ))
+        }
         Choice::Several => {
             Err(SqlError::new(SqlState::AMBIGUOUS_FUNCTION, format!("operator is not unique: {}", shown()))
                 .with_hint("Could not choose a best candidate operator. You might need to add explicit type casts."))
@@ -60,6 +61,8 @@ enum Choice {
 struct Candidate {
     function: &'static Function,
     types: Vec<Type>,
+    /// False where the parameter is polymorphic, which counts as neither an exact match nor a preferred type.
+    declared: Vec<bool>,
     result: Type,
 }
 
@@ -84,16 +87,14 @@ fn choose(functions: &'static [Function], arguments: &[Type]) -> Choice {
             candidates.push(candidate);
         }
     }
+    let is_exact = |candidate: &Candidate, i: usize| candidate.declared[i] && candidate.types[i] == arguments[i];
+    let is_preferred = |candidate: &Candidate, i: usize| {
+        arguments[i] != Type::Unknown && candidate.declared[i] && candidate.types[i].is_preferred()
+    };
+    let count = arguments.len();
+    keep_best(&mut candidates, |candidate| (0..count).filter(|i| is_exact(candidate, *i)).count());
     keep_best(&mut candidates, |candidate| {
-        candidate.types.iter().zip(&arguments).filter(|(parameter, argument)| parameter == argument).count()
-    });
-    keep_best(&mut candidates, |candidate| {
-        let pairs = candidate.types.iter().zip(&arguments);
-        pairs
-            .filter(|(parameter, argument)| {
-                **argument != Type::Unknown && (parameter == argument || parameter.is_preferred())
-            })
-            .count()
+        (0..count).filter(|i| is_exact(candidate, *i) || is_preferred(candidate, *i)).count()
     });
     if candidates.len() > 1 {
         for (i, _) in arguments.iter().enumerate().filter(|(_, argument)| **argument == Type::Unknown) {
@@ -153,8 +154,9 @@ impl Candidate {
         if !enough {
             return None;
         }
-        let parameters: Vec<&Parameter> =
-            (0..arguments.len()).map(|i| function.parameters.get(i).or(function.variadic.as_ref())).collect::<Option<_>>()?;
+        let parameters: Vec<&Parameter> = (0..arguments.len())
+            .map(|i| function.parameters.get(i).or(function.variadic.as_ref()))
+            .collect::<Option<_>>()?;
         // What `anyelement` stands for: the common type of what is given for it and for the elements of `anyarray`.
         let mut given = Vec::new();
         let mut polymorphic = false;
@@ -188,7 +190,8 @@ impl Candidate {
         let types: Vec<Type> = parameters.iter().zip(arguments).map(|(p, a)| concrete(p, a)).collect();
         let fits = types.iter().zip(arguments).all(|(ty, argument)| can_cast(argument, ty, CastContext::Implicit));
         let result = concrete(&function.result, &Type::Text);
-        fits.then_some(Candidate { function, types, result })
+        let declared = parameters.iter().map(|parameter| matches!(parameter, Parameter::Exactly(_))).collect();
+        fits.then_some(Candidate { function, types, declared, result })
     }
 
     fn resolved(self) -> Resolved {
@@ -228,8 +231,14 @@ mod tests {
         assert_eq!(operator(Regclass, "=", Oid), "oid oid -> boolean");
         assert_eq!(operator(Text, "||", Int4), "text integer -> text");
         assert_eq!(operator(Unknown, "||", Unknown), "text text -> text");
-        assert_eq!(operator(Timestamptz, "-", Unknown), "timestamp with time zone timestamp with time zone -> interval");
-        assert_eq!(operator(Timestamptz, "+", Interval), "timestamp with time zone interval -> timestamp with time zone");
+        assert_eq!(
+            operator(Timestamptz, "-", Unknown),
+            "timestamp with time zone timestamp with time zone -> interval"
+        );
+        assert_eq!(
+            operator(Timestamptz, "+", Interval),
+            "timestamp with time zone interval -> timestamp with time zone"
+        );
         assert_eq!(operator(Jsonb, "->", Unknown), "jsonb text -> jsonb");
         assert_eq!(operator(Type::array_of(Int4), "||", Int4), "integer[] integer -> integer[]");
         assert_eq!(operator(Type::array_of(Text), "=", Unknown), "text[] text[] -> boolean");

@@ -30,16 +30,23 @@ fn bytes_length(a: &[Value], _: &Call<'_>) -> Result<Value> {
     Ok(int4(bytes(&a[0]).len()))
 }
 
+/// Character by character: one that becomes several (`ß`) stays, as in the C library that PostgreSQL asks.
+fn upper(c: char) -> char {
+    let mut mapped = c.to_uppercase();
+    if mapped.len() == 1 { mapped.next().unwrap_or(c) } else { c }
+}
+
+fn lower(c: char) -> char {
+    let mut mapped = c.to_lowercase();
+    if mapped.len() == 1 { mapped.next().unwrap_or(c) } else { c }
+}
+
 /// The first letter of each word upper, the rest lower.
 fn initcap(a: &[Value], _: &Call<'_>) -> Result<Value> {
     let mut inside = false;
     let mut out = String::new();
     for c in text(&a[0]).chars() {
-        if inside {
-            out.extend(c.to_lowercase());
-        } else {
-            out.extend(c.to_uppercase());
-        }
+        out.push(if inside { lower(c) } else { upper(c) });
         inside = c.is_alphanumeric();
     }
     Ok(Value::text(out))
@@ -93,7 +100,8 @@ fn overlay(a: &[Value], _: &Call<'_>) -> Result<Value> {
     }
     let length = a.get(3).map_or(replacement.chars().count() as i64, int);
     let head: String = text(&a[0]).chars().take(start as usize - 1).collect();
-    let tail: String = text(&a[0]).chars().skip(start.saturating_add(length).saturating_sub(1).max(0) as usize).collect();
+    let tail: String =
+        text(&a[0]).chars().skip(start.saturating_add(length).saturating_sub(1).max(0) as usize).collect();
     Ok(Value::text(format!("{head}{replacement}{tail}")))
 }
 
@@ -208,7 +216,8 @@ fn encode(a: &[Value], _: &Call<'_>) -> Result<Value> {
         "base64" => {
             // Lines of 76 characters, as MIME has them.
             let whole = BASE64.encode(data);
-            let lines: Vec<&str> = whole.as_bytes().chunks(76).filter_map(|line| std::str::from_utf8(line).ok()).collect();
+            let lines: Vec<&str> =
+                whole.as_bytes().chunks(76).filter_map(|line| std::str::from_utf8(line).ok()).collect();
             lines.join("\n")
         }
         "escape" => data.iter().fold(String::new(), |mut out, byte| {
@@ -227,10 +236,12 @@ fn decode(a: &[Value], call: &Call<'_>) -> Result<Value> {
     let source = text(&a[0]);
     let compact: String = source.chars().filter(|c| !c.is_ascii_whitespace()).collect();
     match text(&a[1]).to_ascii_lowercase().as_str() {
-        "hex" => hex::decode(&compact).map(Value::bytes).map_err(|error| bad_parameter(match error {
-            hex::FromHexError::OddLength => "invalid hexadecimal data: odd number of digits".to_string(),
-            _ => "invalid hexadecimal digit".to_string(),
-        })),
+        "hex" => hex::decode(&compact).map(Value::bytes).map_err(|error| {
+            bad_parameter(match error {
+                hex::FromHexError::OddLength => "invalid hexadecimal data: odd number of digits".to_string(),
+                _ => "invalid hexadecimal digit".to_string(),
+            })
+        }),
         "base64" => BASE64.decode(&compact).map(Value::bytes).map_err(|_| bad_parameter("invalid base64 end sequence")),
         "escape" => crate::types::decode_text(source, &Type::Bytea, &call.context.text()),
         other => Err(unknown_encoding(other)),
@@ -287,7 +298,9 @@ fn format(a: &[Value], call: &Call<'_>) -> Result<Value> {
         let first = number(&mut chars);
         if chars.peek() == Some(&'$') {
             chars.next();
-            next = first.filter(|at| *at > 0).ok_or_else(|| bad_parameter("format specifies argument 0, but arguments are numbered from 1"))?;
+            next = first
+                .filter(|at| *at > 0)
+                .ok_or_else(|| bad_parameter("format specifies argument 0, but arguments are numbered from 1"))?;
         } else {
             width = first;
         }
@@ -304,7 +317,10 @@ fn format(a: &[Value], call: &Call<'_>) -> Result<Value> {
         let piece = match kind {
             's' => printed(),
             'I' if value.is_null() => {
-                return Err(SqlError::new(SqlState::NULL_VALUE_NOT_ALLOWED, "null values cannot be formatted as an SQL identifier"));
+                return Err(SqlError::new(
+                    SqlState::NULL_VALUE_NOT_ALLOWED,
+                    "null values cannot be formatted as an SQL identifier",
+                ));
             }
             'I' => quote_identifier(&printed()),
             'L' if value.is_null() => "NULL".to_string(),
@@ -378,8 +394,12 @@ fn starts_with(a: &[Value], _: &Call<'_>) -> Result<Value> {
 }
 
 fn join(a: &[Value], call: &Call<'_>) -> Result<Value> {
-    let left = encode_text(&a[0], &call.types[0], &call.context.text());
-    let right = encode_text(&a[1], &call.types[1], &call.context.text());
+    // As a cast to text, which spells `true` where output has `t`.
+    let spell = |i: usize| match &a[i] {
+        Value::Bool(value) => value.to_string(),
+        value => encode_text(value, &call.types[i], &call.context.text()),
+    };
+    let (left, right) = (spell(0), spell(1));
     check_size(left.len().saturating_add(right.len()))?;
     Ok(Value::text(left + &right))
 }
@@ -455,8 +475,8 @@ pub(super) const FUNCTIONS: &[Entry] = &[
     Entry::scalar("octet_length", "text", "int4", octets),
     Entry::scalar("octet_length", "bytea", "int4", bytes_length),
     Entry::scalar("bit_length", "text", "int4", bits),
-    Entry::scalar("lower", "text", "text", |a, _| map(a, str::to_lowercase)),
-    Entry::scalar("upper", "text", "text", |a, _| map(a, str::to_uppercase)),
+    Entry::scalar("lower", "text", "text", |a, _| map(a, |text| text.chars().map(lower).collect())),
+    Entry::scalar("upper", "text", "text", |a, _| map(a, |text| text.chars().map(upper).collect())),
     Entry::scalar("initcap", "text", "text", initcap),
     Entry::scalar("btrim", "text", "text", trim_both),
     Entry::scalar("btrim", "text text", "text", trim_both),

@@ -93,12 +93,7 @@ pub(super) const TABLES: &[Definition] = &[
          n_distinct float4",
         nothing,
     ),
-    (
-        "pg_foreign_table",
-        3118,
-        "ftrelid oid, ftserver oid, ftoptions text[]",
-        nothing,
-    ),
+    ("pg_foreign_table", 3118, "ftrelid oid, ftserver oid, ftoptions text[]", nothing),
     (
         "pg_foreign_server",
         1417,
@@ -112,12 +107,7 @@ pub(super) const TABLES: &[Definition] = &[
         nothing,
     ),
     ("pg_user_mapping", 1418, "oid oid, umuser oid, umserver oid, umoptions text[]", nothing),
-    (
-        "pg_views",
-        12_023,
-        "schemaname name, viewname name, viewowner name, definition text",
-        nothing,
-    ),
+    ("pg_views", 12_023, "schemaname name, viewname name, viewowner name, definition text", nothing),
     (
         "pg_matviews",
         12_024,
@@ -125,12 +115,7 @@ pub(super) const TABLES: &[Definition] = &[
          definition text",
         nothing,
     ),
-    (
-        "pg_rules",
-        12_025,
-        "schemaname name, tablename name, rulename name, definition text",
-        nothing,
-    ),
+    ("pg_rules", 12_025, "schemaname name, tablename name, rulename name, definition text", nothing),
     ("pg_enum", 3501, "oid oid, enumtypid oid, enumsortorder float4, enumlabel name", nothing),
     (
         "pg_range",
@@ -190,6 +175,13 @@ pub(super) const TABLES: &[Definition] = &[
     ),
     ("pg_seclabel", 3596, "objoid oid, classoid oid, objsubid int4, provider text, label text", nothing),
     ("pg_ts_config", 3602, "oid oid, cfgname name, cfgnamespace oid, cfgowner oid, cfgparser oid", nothing),
+    (
+        "pg_conversion",
+        2607,
+        "oid oid, conname name, connamespace oid, conowner oid, conforencoding int4, contoencoding int4,
+         conproc regproc, condefault bool",
+        nothing,
+    ),
     ("pg_ts_dict", 3600, "oid oid, dictname name, dictnamespace oid, dictowner oid, dicttemplate oid", nothing),
     (
         "pg_prepared_xacts",
@@ -197,12 +189,7 @@ pub(super) const TABLES: &[Definition] = &[
         "transaction oid, gid text, prepared timestamptz, owner name, database name",
         nothing,
     ),
-    (
-        "pg_locks",
-        12_027,
-        "locktype text, database oid, relation oid, pid int4, mode text, granted bool",
-        nothing,
-    ),
+    ("pg_locks", 12_027, "locktype text, database oid, relation oid, pid int4, mode text, granted bool", nothing),
     (
         "pg_stat_user_tables",
         12_028,

@@ -139,9 +139,9 @@ fn tables(catalog: &Catalog, context: &EvalContext<'_>) -> Result<Vec<Row>> {
         row
     };
     let ours = catalog.tables().map(|table| row(&table.schema, &table.name, "BASE TABLE"));
-    let system = super::TABLES.iter().map(|table| {
-        row(table.schema, table.name, if table.schema == "pg_catalog" { "BASE TABLE" } else { "VIEW" })
-    });
+    let system = super::TABLES
+        .iter()
+        .map(|table| row(table.schema, table.name, if table.schema == "pg_catalog" { "BASE TABLE" } else { "VIEW" }));
     Ok(ours.chain(system).collect())
 }
 
@@ -321,7 +321,9 @@ fn key_column_usage(catalog: &Catalog, context: &EvalContext<'_>) -> Result<Vec<
             // The place of the column referred to in the key that it belongs to.
             let position = constraint.parent.and_then(|(parent, columns, ..)| {
                 let key = parent.indexes.iter().find(|index| {
-                    index.unique && columns.len() == index.columns.len() && columns.iter().all(|c| index.columns.contains(c))
+                    index.unique
+                        && columns.len() == index.columns.len()
+                        && columns.iter().all(|c| index.columns.contains(c))
                 })?;
                 key.columns.iter().position(|column| *column == columns[at])
             });

@@ -84,7 +84,8 @@ mod tests {
                 for row in (table.rows)(&catalog, context).unwrap() {
                     assert_eq!(row.len(), table.columns.len(), "{}", table.name);
                     for (value, (column, ty)) in row.iter().zip(table.columns) {
-                        let same = value.is_null() || cast(value, ty, ty, CastContext::Explicit, context).as_ref() == Ok(value);
+                        let same = value.is_null()
+                            || cast(value, ty, ty, CastContext::Explicit, context).as_ref() == Ok(value);
                         let text = matches!(value, Value::Text(_)) == ty.is_text() || value.is_null();
                         assert!(same && text, "{}.{column} {ty} {value:?}", table.name);
                     }

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::row::{
-    BTREE, HEAP, PG_CLASS, ROOT, char, collation, int2, int4, numbers, oid, optional, text, vector, yes,
-};
+use super::row::{BTREE, HEAP, PG_CLASS, ROOT, char, collation, int2, int4, numbers, oid, optional, text, vector, yes};
 use super::{Definition, TABLES as SYSTEM_TABLES};
-use crate::catalog::{Catalog, ForeignKey, Identity, Index, ReferentialAction, Table, TableColumn, index_definition};
+use crate::catalog::{
+    Catalog, FIRST_ID, ForeignKey, Identity, Index, ReferentialAction, Table, TableColumn, index_definition,
+};
 use crate::error::Result;
 use crate::func::EvalContext;
 use crate::session::Row;
@@ -143,7 +143,7 @@ impl Relation<'_> {
             yes(false),
             yes(false),
             yes(true),
-            char(if self.kind == 'r' { 'd' } else { 'n' }),
+            char(if self.kind == 'r' && self.id >= FIRST_ID { 'd' } else { 'n' }),
             yes(false),
             oid(0),
             Value::Null,
@@ -175,7 +175,9 @@ fn pg_class(catalog: &Catalog, _: &EvalContext<'_>) -> Result<Vec<Row>> {
         for index in indexes(table) {
             let (id, name, columns) = (index.id, index.name.as_str(), index.columns.len());
             let (has_index, has_triggers, checks) = (false, false, 0);
-            rows.push(Relation { id, name, schema, method: BTREE, kind: 'i', columns, checks, has_index, has_triggers }.row());
+            rows.push(
+                Relation { id, name, schema, method: BTREE, kind: 'i', columns, checks, has_index, has_triggers }.row(),
+            );
         }
     }
     for sequence in catalog.sequences() {
@@ -205,7 +207,8 @@ struct Attribute<'a> {
 
 impl Attribute<'_> {
     fn row(&self) -> Row {
-        let name = if self.dropped { format!("........pg.dropped.{}........", self.number) } else { self.name.to_string() };
+        let name =
+            if self.dropped { format!("........pg.dropped.{}........", self.number) } else { self.name.to_string() };
         let length = self.ty.length();
         let varies = length < 0;
         let align = match length {
@@ -226,7 +229,11 @@ impl Attribute<'_> {
             int4(self.ty.typmod()),
             yes(!varies && length <= 8),
             char(align),
-            char(if varies { 'x' } else { 'p' }),
+            char(match self.ty {
+                Type::Numeric(_) => 'm',
+                _ if varies => 'x',
+                _ => 'p',
+            }),
             Value::CharByte(0),
             yes(self.not_null),
             yes(self.has_default),
@@ -306,7 +313,8 @@ fn pg_attrdef(catalog: &Catalog, _: &EvalContext<'_>) -> Result<Vec<Row>> {
 fn pg_index(catalog: &Catalog, _: &EvalContext<'_>) -> Result<Vec<Row>> {
     let row = |(table, index): (&Arc<Table>, &Index)| {
         let count = index.columns.len();
-        let each = |value: &dyn Fn(usize) -> Value| index.columns.iter().map(|column| value(*column)).collect::<Vec<_>>();
+        let each =
+            |value: &dyn Fn(usize) -> Value| index.columns.iter().map(|column| value(*column)).collect::<Vec<_>>();
         vec![
             oid(index.id),
             oid(table.id),
@@ -394,20 +402,26 @@ fn pg_constraint(catalog: &Catalog, _: &EvalContext<'_>) -> Result<Vec<Row>> {
         for index in indexes(table).filter(|index| index.constraint) {
             let kind = if index.primary { 'p' } else { 'u' };
             let (id, name, columns) = (index.id, index.name.as_str(), index.columns.as_slice());
-            rows.push(Constraint { id, name, kind, columns, index: id, foreign: None, condition: None }.row(catalog, table));
+            rows.push(
+                Constraint { id, name, kind, columns, index: id, foreign: None, condition: None }.row(catalog, table),
+            );
         }
         for key in &table.foreign_keys {
             // The index of the key referred to.
             let parent = catalog.table_by_id(key.parent);
-            let unique = parent.and_then(|parent| parent.indexes.iter().find(|index| index.columns == key.parent_columns));
+            let unique =
+                parent.and_then(|parent| parent.indexes.iter().find(|index| index.columns == key.parent_columns));
             let (id, name, columns, kind) = (key.id, key.name.as_str(), key.columns.as_slice(), 'f');
             let index = unique.map_or(0, |index| index.id);
-            rows.push(Constraint { id, name, kind, columns, index, foreign: Some(key), condition: None }.row(catalog, table));
+            rows.push(
+                Constraint { id, name, kind, columns, index, foreign: Some(key), condition: None }.row(catalog, table),
+            );
         }
         for check in &table.checks {
             let (id, name, condition) = (check.id, check.name.as_str(), Some(check.condition.as_str()));
             rows.push(
-                Constraint { id, name, kind: 'c', columns: &[], index: 0, foreign: None, condition }.row(catalog, table),
+                Constraint { id, name, kind: 'c', columns: &[], index: 0, foreign: None, condition }
+                    .row(catalog, table),
             );
         }
     }

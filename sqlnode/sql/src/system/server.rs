@@ -1,9 +1,10 @@
 //! Schemas, types, roles, databases, settings, functions: what isn't a relation.
 
-use super::row::{
-    C_COLLATION, DATABASE, DEFAULT_COLLATION, DEFAULT_TABLESPACE, ROOT, char, collation, int2, int4, oid, text, vector, yes,
-};
 use super::Definition;
+use super::row::{
+    C_COLLATION, DATABASE, DEFAULT_COLLATION, DEFAULT_TABLESPACE, ROOT, char, collation, int2, int4, oid, text, vector,
+    yes,
+};
 use crate::catalog::Catalog;
 use crate::error::Result;
 use crate::func::{EvalContext, Kind, all_functions};

@@ -137,7 +137,8 @@ impl Zone {
                 // Outside of jiff's years the nearest rule is as good as any.
                 let bound = jiff::Timestamp::MAX.as_second();
                 let low = jiff::Timestamp::MIN.as_second();
-                let moment = jiff::Timestamp::from_second(seconds.clamp(low, bound)).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+                let moment =
+                    jiff::Timestamp::from_second(seconds.clamp(low, bound)).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
                 zone.to_offset(moment).seconds()
             }
         }
@@ -345,7 +346,9 @@ mod tests {
     fn a_change_of_clocks_is_taken_as_postgresql_does() {
         let berlin = Zone::by_name("Europe/Berlin").unwrap();
         let local = |hour: i64, day: i64, month: i64| {
-            Civil { year: 2024, month, day, micros: hour * 3600 * SECOND_MICROS + 1800 * SECOND_MICROS }.timestamp().unwrap()
+            Civil { year: 2024, month, day, micros: hour * 3600 * SECOND_MICROS + 1800 * SECOND_MICROS }
+                .timestamp()
+                .unwrap()
         };
         let printed = |t: i64| print_timestamp(berlin.to_utc(t), Some(&berlin));
         assert_eq!(printed(local(12, 1, 7)), "2024-07-01 12:30:00+02");
@@ -359,6 +362,9 @@ mod tests {
         let start = Civil { year: 2024, month: 1, day: 31, micros: 0 }.timestamp().unwrap();
         let month = Interval { months: 1, ..Interval::default() };
         assert_eq!(print_timestamp(add_interval(start, &month).unwrap(), None), "2024-02-29 00:00:00");
-        assert_eq!(print_interval(&Interval { months: 14, days: -3, micros: 1_500_000 }), "1 year 2 mons -3 days +00:00:01.5");
+        assert_eq!(
+            print_interval(&Interval { months: 14, days: -3, micros: 1_500_000 }),
+            "1 year 2 mons -3 days +00:00:01.5"
+        );
     }
 }

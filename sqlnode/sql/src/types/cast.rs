@@ -54,7 +54,11 @@ pub fn find_cast(from: &Type, to: &Type) -> Option<CastContext> {
         (Type::CharByte, Type::Text) => Implicit,
         (Type::Text | Type::Varchar(_) | Type::Char(_), Type::CharByte) => Assignment,
         (Type::Text | Type::Varchar(_) | Type::Char(_) | Type::Name, Type::Text | Type::Varchar(_) | Type::Char(_)) => {
-            if *from == Type::Name && matches!(to, Type::Varchar(_) | Type::Char(_)) { Assignment } else { Implicit }
+            if *from == Type::Name && matches!(to, Type::Varchar(_) | Type::Char(_)) {
+                Assignment
+            } else {
+                Implicit
+            }
         }
         (Type::Text | Type::Varchar(_) | Type::Char(_), Type::Name) => Implicit,
         (Type::Text | Type::Varchar(_), Type::Regclass) => Implicit,
@@ -127,7 +131,9 @@ pub fn cast(value: &Value, from: &Type, to: &Type, how: CastContext, context: &E
             let printed = Value::text(encode_text(value, from, &text));
             cast(&printed, &Type::Text, to, how, context)?
         }
-        (Value::Jsonb(json), to) if !matches!(to, Type::Jsonb | Type::Json) => return cast_json(json, to, how, context),
+        (Value::Jsonb(json), to) if !matches!(to, Type::Jsonb | Type::Json) => {
+            return cast_json(json, to, how, context);
+        }
         (Value::Oid(oid), Type::Int8) => Value::Int8(i64::from(*oid)),
         (Value::Oid(oid), Type::Int4) => Value::Int4(*oid as i32),
         (Value::Oid(_), to) if to.is_oid() => value.clone(),
@@ -235,9 +241,9 @@ fn cast_time(value: &Value, to: &Type, context: &EvalContext<'_>) -> Result<Opti
     let date_to_micros = |days: i32| match days {
         i32::MAX => Ok(i64::MAX),
         i32::MIN => Ok(i64::MIN),
-        days => i64::from(days).checked_mul(DAY_MICROS).ok_or_else(|| {
-            SqlError::new(SqlState::DATETIME_FIELD_OVERFLOW, "date out of range for timestamp")
-        }),
+        days => i64::from(days)
+            .checked_mul(DAY_MICROS)
+            .ok_or_else(|| SqlError::new(SqlState::DATETIME_FIELD_OVERFLOW, "date out of range for timestamp")),
     };
     let to_date = |local: i64| match local {
         i64::MAX => i32::MAX,
@@ -306,7 +312,6 @@ pub fn common_type(types: &[Type], what: &str) -> Result<Type> {
     Ok(best)
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -350,11 +355,17 @@ mod tests {
         assert_eq!(convert("0.1", &Type::Float8, &number, Assignment).unwrap(), "0.1");
         assert_eq!(convert("t", &Type::Bool, &Type::Text, Assignment).unwrap(), "true");
         assert_eq!(convert("abc", &Type::Text, &Type::Varchar(Some(2)), Explicit).unwrap(), "ab");
-        assert_eq!(convert("abc", &Type::Text, &Type::Varchar(Some(2)), Assignment).unwrap_err().state.as_str(), "22001");
+        assert_eq!(
+            convert("abc", &Type::Text, &Type::Varchar(Some(2)), Assignment).unwrap_err().state.as_str(),
+            "22001"
+        );
         assert_eq!(convert("3000000000", &Type::Int8, &Type::Int4, Assignment).unwrap_err().state.as_str(), "22003");
         assert_eq!(convert("x", &Type::Text, &Type::Int4, Explicit).unwrap_err().state.as_str(), "22P02");
         assert_eq!(convert("2024-01-02", &Type::Date, &Type::Timestamptz, Implicit).unwrap(), "2024-01-02 00:00:00+00");
-        assert_eq!(convert("{1,2}", &Type::array_of(Type::Int4), &Type::array_of(Type::Text), Explicit).unwrap(), "{1,2}");
+        assert_eq!(
+            convert("{1,2}", &Type::array_of(Type::Int4), &Type::array_of(Type::Text), Explicit).unwrap(),
+            "{1,2}"
+        );
         assert_eq!(convert("12.5", &Type::Jsonb, &Type::Int4, Explicit).unwrap(), "13");
     }
 

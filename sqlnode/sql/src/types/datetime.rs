@@ -3,7 +3,9 @@
 //! The text is cut into tokens (a run of digits with its punctuation, a word, a signed offset), and each token says what
 //! it can be; fields that are set twice or never make the text invalid.
 
-use super::calendar::{Civil, DAY_MICROS, SECOND_MICROS, UNIX_OFFSET_SECONDS, Zone, days_of, month_days, out_of_range, parse_offset};
+use super::calendar::{
+    Civil, DAY_MICROS, SECOND_MICROS, UNIX_OFFSET_SECONDS, Zone, days_of, month_days, out_of_range, parse_offset,
+};
 use super::{Interval, TextContext};
 use crate::error::{Result, SqlError, SqlState};
 
@@ -71,7 +73,20 @@ fn decimal_micros(text: &str) -> Option<i64> {
 fn month_by_name(word: &str) -> Option<i64> {
     let prefix = word.get(..3)?;
     let at = MONTHS.iter().position(|month| *month == prefix)?;
-    let full = ["january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december"];
+    let full = [
+        "january",
+        "february",
+        "march",
+        "april",
+        "may",
+        "june",
+        "july",
+        "august",
+        "september",
+        "october",
+        "november",
+        "december",
+    ];
     (word.len() == 3 || word == full[at] || word == "sept").then_some(at as i64 + 1)
 }
 
@@ -90,7 +105,11 @@ fn date_token(token: &str) -> Option<(i64, i64, i64)> {
     let parts: Vec<&str> = token.split(separator).collect();
     let [a, b, c] = parts[..] else { return None };
     if let Some(month) = month_by_name(b) {
-        return if a.len() > 2 { Some((year_of(a)?, month, number(c)?)) } else { Some((year_of(c)?, month, number(a)?)) };
+        return if a.len() > 2 {
+            Some((year_of(a)?, month, number(c)?))
+        } else {
+            Some((year_of(c)?, month, number(a)?))
+        };
     }
     if let Some(month) = month_by_name(a) {
         return Some((year_of(c)?, month, number(b)?));
@@ -232,7 +251,10 @@ pub(crate) fn parse(text: &str, kind: &str, context: &TextContext<'_>) -> Result
                 } else if !DAYS.iter().any(|day| word.starts_with(day) && (word.len() == 3 || word.ends_with("day"))) {
                     let zone = Zone::by_name(original).ok_or_else(|| {
                         if original.contains('/') {
-                            SqlError::new(SqlState::INVALID_PARAMETER_VALUE, format!("time zone \"{original}\" not recognized"))
+                            SqlError::new(
+                                SqlState::INVALID_PARAMETER_VALUE,
+                                format!("time zone \"{original}\" not recognized"),
+                            )
                         } else {
                             error()
                         }
@@ -250,7 +272,13 @@ pub(crate) fn parse(text: &str, kind: &str, context: &TextContext<'_>) -> Result
             let (day, year) = if a & LOOSE_SHORT != 0 { (a, b) } else { (b, a) };
             let short = *year & LOOSE_SHORT != 0;
             let year = year & !LOOSE_SHORT;
-            let year = if !short { year } else if year < 70 { year + 2000 } else { year + 1900 };
+            let year = if !short {
+                year
+            } else if year < 70 {
+                year + 2000
+            } else {
+                year + 1900
+            };
             parsed.date = Some((year, month, day & !LOOSE_SHORT));
         }
         _ => return Err(error()),

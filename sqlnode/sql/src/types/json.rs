@@ -446,7 +446,20 @@ mod tests {
 
     #[test]
     fn malformed_text_is_refused() {
-        for bad in ["", "{", "[1,]", "01", "1.", "\"\\x\"", "\"\u{1}\"", "nul", "{\"a\" 1}", "1 2", "\"\\u0000\"", "\"\\ud800\""] {
+        for bad in [
+            "",
+            "{",
+            "[1,]",
+            "01",
+            "1.",
+            "\"\\x\"",
+            "\"\u{1}\"",
+            "nul",
+            "{\"a\" 1}",
+            "1 2",
+            "\"\\u0000\"",
+            "\"\\ud800\"",
+        ] {
             assert!(Json::parse(bad).is_err(), "{bad}");
         }
         assert!(Json::parse(&"[".repeat(100_000)).is_err());

@@ -105,7 +105,8 @@ impl Numeric {
             None => (body, None),
         };
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-        if whole.is_empty() && fraction.is_empty() || !(whole.bytes().chain(fraction.bytes())).all(|b| b.is_ascii_digit())
+        if whole.is_empty() && fraction.is_empty()
+            || !(whole.bytes().chain(fraction.bytes())).all(|b| b.is_ascii_digit())
         {
             return Ok(None);
         }
@@ -287,7 +288,11 @@ impl Numeric {
             return Numeric::new(digits * power_of_ten(drop.unsigned_abs() as u32), places as u32);
         }
         let cut = divide(digits, &power_of_ten(drop as u32));
-        if places < 0 { Numeric::new(cut * power_of_ten(places.unsigned_abs()), 0) } else { Numeric::new(cut, places as u32) }
+        if places < 0 {
+            Numeric::new(cut * power_of_ten(places.unsigned_abs()), 0)
+        } else {
+            Numeric::new(cut, places as u32)
+        }
     }
 
     /// The largest whole number that isn't above this.
@@ -301,35 +306,31 @@ impl Numeric {
         Ok(self.negate().floor()?.negate())
     }
 
-    /// The square root.
+    /// The square root, with as many digits as PostgreSQL gives it.
     pub fn sqrt(&self) -> Result<Numeric> {
-        match self {
-            Finite { digits, scale } => {
-                if digits.sign() == Sign::Minus {
-                    return Err(SqlError::new(
-                        SqlState::INVALID_ARGUMENT_FOR_POWER_FUNCTION,
-                        "cannot take square root of a negative number",
-                    ));
-                }
-                let (weight, _) = Self::leading_group(digits, *scale);
-                let result_scale = (SIGNIFICANT_DIGITS_MIN - ((weight + 1) * 2 - 1))
-                    .max(i64::from(*scale))
-                    .clamp(0, RESULT_SCALE_MAX) as u32;
-                // One digit more than asked for, so that rounding is right.
-                let shift = 2 * (result_scale + 1);
-                let scaled = if shift >= *scale {
-                    digits * power_of_ten(shift - scale)
-                } else {
-                    digits / power_of_ten(scale - shift)
-                };
-                Numeric::new(scaled.sqrt(), result_scale + 1)?.round(result_scale as i32)
-            }
-            NegativeInfinity => Err(SqlError::new(
+        let Finite { digits, scale } = self else { return self.sqrt_to(0) };
+        let (weight, _) = Self::leading_group(digits, *scale);
+        let scale = (SIGNIFICANT_DIGITS_MIN - ((weight + 1) * 2 - 1)).max(i64::from(*scale)).clamp(0, RESULT_SCALE_MAX);
+        self.sqrt_to(scale as u32)
+    }
+
+    /// The square root with `result_scale` digits after the point.
+    pub fn sqrt_to(&self, result_scale: u32) -> Result<Numeric> {
+        if self.signum() < 0 {
+            return Err(SqlError::new(
                 SqlState::INVALID_ARGUMENT_FOR_POWER_FUNCTION,
                 "cannot take square root of a negative number",
-            )),
-            other => Ok(other.clone()),
+            ));
         }
+        let Finite { digits, scale } = self else { return Ok(self.clone()) };
+        // One digit more than asked for, so that rounding is right.
+        let shift = 2 * (result_scale + 1);
+        let scaled = if shift >= *scale {
+            digits * power_of_ten(shift - scale)
+        } else {
+            digits / power_of_ten(scale - shift)
+        };
+        Numeric::new(scaled.sqrt(), result_scale + 1)?.round(result_scale as i32)
     }
 
     /// Fits the number into `numeric(precision, scale)`.
@@ -483,9 +484,14 @@ mod tests {
 
     #[test]
     fn numbers_print_with_their_scale() {
-        for (input, printed) in
-            [("1.50", "1.50"), ("-0.001", "-0.001"), ("1e3", "1000"), ("1.5e-3", "0.0015"), (".5", "0.5"), ("nan", "NaN")]
-        {
+        for (input, printed) in [
+            ("1.50", "1.50"),
+            ("-0.001", "-0.001"),
+            ("1e3", "1000"),
+            ("1.5e-3", "0.0015"),
+            (".5", "0.5"),
+            ("nan", "NaN"),
+        ] {
             assert_eq!(n(input).to_string(), printed);
         }
         for bad in ["", ".", "1.2.3", "1e", "0x1", "--1"] {

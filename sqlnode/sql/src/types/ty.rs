@@ -249,7 +249,9 @@ impl Type {
     pub fn typmod(&self) -> i32 {
         match self {
             Type::Numeric(Some((precision, scale))) => (i32::from(*precision) << 16 | (i32::from(*scale) & 0x7ff)) + 4,
-            Type::Varchar(Some(length)) | Type::Char(Some(length)) => i32::try_from(*length).unwrap_or(i32::MAX - 4) + 4,
+            Type::Varchar(Some(length)) | Type::Char(Some(length)) => {
+                i32::try_from(*length).unwrap_or(i32::MAX - 4) + 4
+            }
             Type::Array(element) => element.typmod(),
             _ => -1,
         }
