@@ -330,6 +330,25 @@ async fn a_download_resumes_where_it_was_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_device_stops_at_once() {
+    let hub = Hub::start().await;
+    let (mut ann, bob) = (Person::open(&hub, "ann").await, Person::open(&hub, "bob").await);
+    ann.linked(1).await;
+    bob.linked(1).await;
+    let mut events = ann.daemon().ask(Request::Subscribe).await;
+    let id = ann.status().await.me.device_id;
+    hub.end(&id, rockpool_proto::meta::v1::ended::Reason::Revoked);
+    let error = ann.daemon.take().unwrap().wait().await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::Denied);
+    let mut last = None;
+    while let Some(ReplyBody::Event(event)) = events.recv().await {
+        last = Some(event);
+    }
+    assert!(matches!(last, Some(Event::Closed { reason, .. }) if reason == "revoked"));
+    bob.linked(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bad_requests_are_refused_with_a_sentence() {
     let hub = Hub::start().await;
     let ann = Person::open(&hub, "ann").await;

@@ -234,7 +234,7 @@ impl Progress {
 
     fn draw(&mut self, what: &'static str, done: u64, total: u64, note: String) {
         if !self.terminal {
-            let percent = if total == 0 { 100 } else { done.saturating_mul(100) / total };
+            let percent = done.saturating_mul(100).checked_div(total).unwrap_or(100);
             if percent >= self.said_percent + 10 {
                 self.said_percent = percent - percent % 10;
                 eprintln!("{what} {percent} % of {}  {note}", print::bytes(total));

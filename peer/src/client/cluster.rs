@@ -29,6 +29,9 @@ const CALL_DEADLINE: Duration = Duration::from_secs(15);
 /// An access token is exchanged when less than this is left of it.
 const REFRESH_BEFORE_US: i64 = 60_000_000;
 
+/// Signs a challenge.
+pub type Prove = Arc<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>;
+
 /// What a device says of itself when it signs up or logs in.
 #[derive(Clone)]
 pub struct DeviceIdentity {
@@ -42,7 +45,7 @@ pub struct DeviceIdentity {
     pub exchange_key: [u8; 32],
     /// Proves possession of the signing key: given the challenge, answers the signature over
     /// "rockpool 2026 device registration v1\0" || challenge || exchange key.
-    pub prove: Arc<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>,
+    pub prove: Prove,
 }
 
 impl DeviceIdentity {

@@ -18,19 +18,22 @@
 //! | `start` | what an earlier run left: entries, members, offers, downloads |
 //! | `calls` | requests of the local socket |
 //! | `offers` | hashing and offering, withdrawing what changed |
-//! | `downloads` | downloads on disk and whoever waits for them |
+//! | `downloads` | what is remembered of downloads, and who waits for them |
+//! | `disk` | the machine's file commands |
 //! | `links` | WebRTC connections |
-//! | `view` | what people see |
+//! | `telling`, `view` | what people are told, and how it looks |
 //!
 //! The cluster is a [`ClusterPort`]: in production the signalling stream, in tests a relay in this process.
 
 mod calls;
+mod disk;
 mod downloads;
 mod links;
 mod offers;
 mod running;
 mod socket;
 mod start;
+mod telling;
 mod view;
 
 use std::sync::Arc;
@@ -87,6 +90,9 @@ impl ClusterPort for SignallingHandle {
     }
 }
 
+/// Both directions of the way to the cluster.
+pub type ClusterWay = (Box<dyn ClusterPort>, mpsc::Receiver<ClusterEvent>);
+
 /// A daemon's parts, for whoever has another cluster than [`Cluster`] or other links than the usual.
 pub struct DaemonParts {
     /// The device's folder.
@@ -98,7 +104,7 @@ pub struct DaemonParts {
     /// How links are made.
     pub links: LinkConfig,
     /// Starts the way to the cluster for this device, once the home is locked.
-    pub connect: Box<dyn FnOnce(DeviceId) -> (Box<dyn ClusterPort>, mpsc::Receiver<ClusterEvent>) + Send>,
+    pub connect: Box<dyn FnOnce(DeviceId) -> ClusterWay + Send>,
 }
 
 /// A pool that is open in this process.

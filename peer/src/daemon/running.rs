@@ -5,20 +5,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rockpool_peer_core::{
-    Body, Command, CommandId, DownloadFailure, DownloadId, EntryId, Event as CoreEvent, FileCommand, Input, Member,
-    Now, Output, Peer, Refusal, Reply as CoreReply, Root, Roster, RosterChange, Time, Warning,
+    Body, Command, CommandId, DownloadId, EntryId, Input, Member, Now, Output, Peer, Refusal, Reply as CoreReply, Root,
+    Roster, RosterChange, Time,
 };
 use rockpool_proto::meta::v1::{self as meta, ended::Reason, from_cluster};
 use rockpool_proto::{AccountId, DeviceId, PoolId};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::downloads::{self, Completion};
+use super::downloads;
 use super::links::Links;
 use super::{Call, Caller, ClusterPort, Happening, offers, view};
-use crate::api::{ApiError, DownloadView, ErrorCode, Event, ProgressView, Reply, StatusView};
+use crate::api::{ApiError, ErrorCode, Event, Reply};
 use crate::client::ClusterEvent;
-use crate::files::{Download, Source, Sources, Workers};
+use crate::files::{Source, Sources, Workers};
 use crate::home::{DaemonLock, Home};
 use crate::store::{OfferRecord, Store, Writer, Written};
 
@@ -341,142 +341,6 @@ impl Running {
         });
     }
 
-    fn file_command(&mut self, command: FileCommand) {
-        let happenings = self.happenings.clone();
-        match command {
-            FileCommand::Read(ticket, range) => {
-                let sources = self.sources.clone();
-                self.workers.quick(move || {
-                    let read = sources.read(&range);
-                    let _ = happenings.blocking_send(Happening::Input(Input::RangeRead(ticket, read)));
-                });
-            }
-            FileCommand::Store(ticket, range) => {
-                let Some(download) = self.downloads.get_mut(&range.download) else { return };
-                let Some(disk) = download.disk.clone() else { return };
-                let bytes =
-                    range.pieces.iter().flat_map(|piece| &piece.data).map(|data| data.len() as u64).sum::<u64>();
-                download.received_bytes += bytes;
-                self.workers.quick(move || {
-                    let stored = disk.store(&range);
-                    // The frames' memory goes before the machine lets more come.
-                    drop(range);
-                    let _ = happenings.blocking_send(Happening::Input(Input::RangeStored(ticket, stored)));
-                });
-            }
-            FileCommand::Prepare { download: id, manifest } => self.prepare(id, manifest),
-            FileCommand::Finish { download, items } => {
-                let Some(disk) = self.disk(download) else { return };
-                self.workers.in_order(move || {
-                    let failed = disk.finish(&items).into_iter().find_map(|(_, finished)| finished.err());
-                    let result = failed.map_or(Ok(()), |error| Err(error.to_string()));
-                    let input = Input::FilesFinished { download, items, result };
-                    let _ = happenings.blocking_send(Happening::Input(input));
-                });
-            }
-            FileCommand::Checkpoint(download, journal) => {
-                let Some(disk) = self.disk(download) else { return };
-                let (store, pool) = (self.store.clone(), self.pool);
-                self.workers.in_order(move || {
-                    let kept = disk.sync().map_err(|error| error.to_string()).and_then(|()| {
-                        update_record(&store, pool, journal.manifest_root, |record| record.journal = journal.encode())
-                    });
-                    if let Err(error) = kept {
-                        tracing::warn!(
-                            error,
-                            "a journal cannot be kept; a crash now would cost what came since the last"
-                        );
-                    }
-                });
-            }
-            FileCommand::Complete(download) => {
-                let (Some(disk), Some(running)) = (self.disk(download), self.downloads.get(&download)) else { return };
-                let (store, pool, root) = (self.store.clone(), self.pool, running.root);
-                self.workers.in_order(move || {
-                    let completion = complete(&disk, &store, pool, root);
-                    let _ = happenings.blocking_send(Happening::Completed(download, completion));
-                });
-            }
-            FileCommand::Discard(download) => {
-                let Some(running) = self.downloads.get(&download) else { return };
-                let (disk, store, pool, root) = (running.disk.clone(), self.store.clone(), self.pool, running.root);
-                self.workers.in_order(move || {
-                    if let Some(disk) = disk {
-                        disk.discard();
-                    }
-                    if let Err(error) = store.put_download(pool, root, None) {
-                        tracing::warn!(%error, "a download that was given up is still remembered");
-                    }
-                });
-            }
-        }
-    }
-
-    fn disk(&self, id: DownloadId) -> Option<Arc<Download>> {
-        self.downloads.get(&id)?.disk.clone()
-    }
-
-    fn prepare(&mut self, id: DownloadId, manifest: Arc<rockpool_peer_core::Manifest>) {
-        let Some(download) = self.downloads.get(&id) else { return };
-        let (known, to, happenings) = (download.disk.clone(), download.to.clone(), self.happenings.clone());
-        let (store, pool) = (self.store.clone(), self.pool);
-        self.workers.in_order(move || {
-            let opened = (|| {
-                let root = manifest.root();
-                update_record(&store, pool, root, |record| record.manifest = manifest.encoded().to_vec())
-                    .map_err(|error| ApiError::new(ErrorCode::Disk, error))?;
-                let disk = match known {
-                    Some(disk) => disk,
-                    None => Arc::new(Download::open(&to, manifest).map_err(downloads::disk_error)?),
-                };
-                disk.prepare().map_err(downloads::disk_error)?;
-                Ok(disk)
-            })();
-            let _ = happenings.blocking_send(Happening::Opened(id, opened));
-        });
-    }
-
-    fn opened(&mut self, id: DownloadId, opened: Result<Arc<Download>, ApiError>) {
-        let prepared = match opened {
-            Ok(disk) => {
-                if let Some(download) = self.downloads.get_mut(&id) {
-                    download.disk = Some(disk);
-                }
-                Ok(())
-            }
-            Err(error) => {
-                // The machine's failure carries a text only; whoever waits gets the code too.
-                let message = error.message.clone();
-                if let Some(download) = self.downloads.get_mut(&id) {
-                    download.waiters.drain(..).for_each(|waiter| waiter.answer(Err(error.clone())));
-                }
-                Err(message)
-            }
-        };
-        self.input(Input::DownloadPrepared(id, prepared));
-    }
-
-    fn completed(&mut self, id: DownloadId, completion: Completion) {
-        let Some(download) = self.downloads.remove(&id) else { return };
-        if let Some(source) = completion.source
-            && !self.sources.contains(download.root)
-        {
-            self.sources.share(download.root, Arc::new(source));
-        }
-        let answer = completion.result.map(|paths| {
-            let manifest = download.disk.as_ref().map(|disk| disk.manifest().clone());
-            Reply::Downloaded(DownloadView {
-                offer: download.root.to_string(),
-                paths,
-                files: manifest.as_ref().map_or(0, |manifest| u64::from(manifest.file_count())),
-                bytes: manifest.as_ref().map_or(0, |manifest| manifest.size_bytes()),
-                received_bytes: download.received_bytes,
-                elapsed_ms: u64::try_from(download.started.elapsed().as_millis()).unwrap_or(u64::MAX),
-            })
-        });
-        download.waiters.iter().for_each(|waiter| waiter.answer(answer.clone()));
-    }
-
     fn replied(&mut self, id: CommandId, reply: Result<CoreReply, Refusal>) {
         let Some(pending) = self.commands.remove(&id) else { return };
         match (pending, reply) {
@@ -528,7 +392,7 @@ impl Running {
         self.command(Command::Withdraw(id), Pending::Plain(caller));
     }
 
-    fn withdrawn(&mut self, id: EntryId) {
+    pub(super) fn withdrawn(&mut self, id: EntryId) {
         if id.device != self.peer.device_id() {
             return;
         }
@@ -562,133 +426,6 @@ impl Running {
             }
         });
     }
-
-    /// Tells subscribers, and those who wait for a download, what the machine says.
-    fn tell(&mut self, event: CoreEvent) {
-        let event = match event {
-            CoreEvent::Entry(entry) => match &entry.body {
-                Body::Text(_) => view::message(&self.peer, &entry).map(Event::Message),
-                Body::FileOffer(offer) => Some(Event::Offer(view::offer(&self.peer, entry.id, offer))),
-                _ => None,
-            },
-            CoreEvent::Retracted(id) => Some(Event::Retracted { message: view::message_id(id) }),
-            CoreEvent::OfferWithdrawn(id) => {
-                let offer = match self.peer.log().entry(id).map(|entry| &entry.body) {
-                    Some(Body::FileOffer(offer)) => offer.manifest_root.to_string(),
-                    _ => String::new(),
-                };
-                self.withdrawn(id);
-                let by = view::device(&self.peer, id.device);
-                let reason = format!("{} on {} took it back, or its files changed", by.author, by.device);
-                Some(Event::Withdrawn { offer, reason })
-            }
-            CoreEvent::DeviceJoined { device, .. } => Some(Event::Joined(view::device(&self.peer, device))),
-            CoreEvent::DeviceLeft(device) => Some(Event::Left(view::device(&self.peer, device))),
-            CoreEvent::LinkUp(device) => Some(Event::Linked(view::device(&self.peer, device))),
-            CoreEvent::LinkDown(device) => Some(Event::Unlinked(view::device(&self.peer, device))),
-            CoreEvent::ClusterReachable(_) => None,
-            CoreEvent::DownloadStarted { .. } => None,
-            CoreEvent::DownloadProgress { download, done_bytes, total_bytes, done_files, seeders } => {
-                self.progressed(download, done_bytes, total_bytes, done_files, seeders);
-                None
-            }
-            CoreEvent::DownloadWaiting(id) => {
-                self.waits(id);
-                None
-            }
-            // Answered once it is durable: see `completed`.
-            CoreEvent::DownloadFinished(_) => None,
-            CoreEvent::DownloadFailed { download, reason } => {
-                self.failed(download, &reason);
-                None
-            }
-            CoreEvent::Warning(warning) => {
-                if let Warning::OwnSourceChanged { offer } = warning {
-                    self.withdraw(offer, Caller::nobody());
-                }
-                Some(Event::Warning { text: warning.to_string() })
-            }
-        };
-        if let Some(event) = event {
-            self.publish(event);
-        }
-    }
-
-    fn progressed(&mut self, id: DownloadId, done_bytes: u64, total_bytes: u64, done_files: u32, seeders: u32) {
-        let Some(download) = self.downloads.get_mut(&id) else { return };
-        let total_files = download.disk.as_ref().map_or(0, |disk| u64::from(disk.manifest().file_count()));
-        let progress = ProgressView {
-            offer: download.root.to_string(),
-            done_bytes,
-            total_bytes,
-            done_files: u64::from(done_files),
-            total_files,
-            bytes_per_second: download.speed.update(Instant::now(), done_bytes),
-            seeders: seeders as usize,
-            waiting: None,
-        };
-        self.show(id, progress);
-    }
-
-    fn waits(&mut self, id: DownloadId) {
-        let Some(download) = self.downloads.get(&id) else { return };
-        let empty = ProgressView {
-            offer: download.root.to_string(),
-            done_bytes: 0,
-            total_bytes: 0,
-            done_files: 0,
-            total_files: 0,
-            bytes_per_second: 0.0,
-            seeders: 0,
-            waiting: None,
-        };
-        let mut progress = download.shown.clone().unwrap_or(empty);
-        progress.waiting = Some("nobody in reach has it".into());
-        (progress.seeders, progress.bytes_per_second) = (0, 0.0);
-        self.show(id, progress);
-    }
-
-    fn show(&mut self, id: DownloadId, progress: ProgressView) {
-        let Some(download) = self.downloads.get_mut(&id) else { return };
-        download.shown = Some(progress.clone());
-        download.waiters.retain(|waiter| waiter.event(Event::Progress(progress.clone())) || !waiter.is_gone());
-        self.publish(Event::Progress(progress));
-    }
-
-    fn failed(&mut self, id: DownloadId, reason: &DownloadFailure) {
-        let Some(download) = self.downloads.remove(&id) else { return };
-        let code = match reason {
-            DownloadFailure::Cancelled => ErrorCode::Cancelled,
-            DownloadFailure::Withdrawn => ErrorCode::NotFound,
-            DownloadFailure::BadManifest(_) => ErrorCode::Damaged,
-            DownloadFailure::Disk(_) => ErrorCode::Disk,
-        };
-        let error = ApiError::new(code, reason.to_string());
-        download.waiters.iter().for_each(|waiter| waiter.answer(Err(error.clone())));
-    }
-
-    /// Tells every subscriber; one that is gone, or too far behind to be of use, is dropped.
-    pub(super) fn publish(&mut self, event: Event) {
-        self.subscribers.retain(|subscriber| subscriber.event(event.clone()));
-    }
-
-    pub(super) fn status(&self) -> StatusView {
-        let me = self.peer.device_id();
-        let present = self.peer.present().iter().chain([&me]);
-        StatusView {
-            pool_id: self.pool.to_string(),
-            pool: self.pool_name.clone(),
-            me: view::device(&self.peer, me),
-            cluster_connected: self.cluster_connected,
-            present: present.map(|device| view::device(&self.peer, *device)).collect(),
-            linked: self.peer.linked().map(|device| device.to_string()).collect(),
-            messages: self.peer.log().in_order(None).filter(|entry| matches!(entry.body, Body::Text(_))).count() as u64,
-            gaps: self.peer.missing_entries() > 0,
-            offers: view::open_offers(&self.peer).len() as u64,
-            downloads: self.downloads.values().map(|download| download.root.to_string()).collect(),
-            pid: std::process::id(),
-        }
-    }
 }
 
 fn refused(refusal: &Refusal) -> ApiError {
@@ -700,26 +437,4 @@ fn refused(refusal: &Refusal) -> ApiError {
         Refusal::Left => ErrorCode::Unavailable,
     };
     ApiError::new(code, refusal.to_string())
-}
-
-/// Changes what is remembered of a download. On the thread that keeps order, so nobody else does at the same time.
-fn update_record(
-    store: &Store,
-    pool: PoolId,
-    root: Root,
-    change: impl FnOnce(&mut crate::store::DownloadRecord),
-) -> Result<(), String> {
-    let mut record = store.download(pool, root).map_err(|error| error.to_string())?.unwrap_or_default();
-    change(&mut record);
-    store.put_download(pool, root, Some(&record)).map_err(|error| error.to_string())
-}
-
-fn complete(disk: &Download, store: &Store, pool: PoolId, root: Root) -> Completion {
-    let synced = disk.sync_folders().map_err(downloads::disk_error);
-    let files = disk.sources();
-    let kept = synced.and_then(|()| {
-        update_record(store, pool, root, |record| downloads::finish(record, files.as_deref().unwrap_or_default()))
-            .map_err(|error| ApiError::new(ErrorCode::Disk, error))
-    });
-    Completion { result: kept.map(|()| disk.top_paths()), source: files.map(|files| Source { files }) }
 }

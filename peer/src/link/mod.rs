@@ -207,7 +207,7 @@ impl Link {
         let (events_tx, events) = mpsc::channel(EVENTS_QUEUED_MAX);
         let (closed, closed_rx) = watch::channel(false);
         let window = config.receive_window_bytes.unwrap_or_else(|| {
-            let fits = socket::granted_receive_bytes().min(RECEIVE_WINDOW_BYTES).max(RECEIVE_WINDOW_BYTES_MIN);
+            let fits = socket::granted_receive_bytes().clamp(RECEIVE_WINDOW_BYTES_MIN, RECEIVE_WINDOW_BYTES);
             u32::try_from(fits).expect("at most RECEIVE_WINDOW_BYTES, which fits")
         });
         let mut settings = SettingEngineBuilder::new()

@@ -18,7 +18,7 @@ use rockpool_peer::daemon::{ClusterPort, Daemon, DaemonParts};
 use rockpool_peer::home::Home;
 use rockpool_peer::link::LinkConfig;
 use rockpool_peer_core::DeviceKeys;
-use rockpool_proto::meta::v1::{self as meta, from_cluster, to_cluster};
+use rockpool_proto::meta::v1::{self as meta, ended::Reason, from_cluster, to_cluster};
 use rockpool_proto::{DeviceId, PoolId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, tcp};
@@ -68,6 +68,17 @@ impl Hub {
     pub fn cut(&self) {
         self.up.send_replace(false);
         self.state.lock().present.clear();
+    }
+
+    /// Ends a device's presence on purpose.
+    pub fn end(&self, device: &str, reason: Reason) {
+        let state = self.state.lock();
+        let ended = meta::Ended { reason: reason as i32, text: format!("{reason:?}") };
+        for (id, (_, to)) in &state.present {
+            if hex::encode(id) == device {
+                let _ = to.send(from(from_cluster::Kind::Ended(ended.clone())));
+            }
+        }
     }
 
     /// Brings it back.
@@ -203,6 +214,11 @@ async fn keep_stream(
                 let event = tokio::select! {
                     message = receive::<meta::FromCluster>(&mut read) => match message.and_then(|message| message.kind) {
                         Some(from_cluster::Kind::Welcome(welcome)) => ClusterEvent::Up(welcome),
+                        Some(from_cluster::Kind::Ended(ended)) => {
+                            let (reason, text) = (ended.reason(), ended.text);
+                            let _ = events.send(ClusterEvent::Ended { reason, text }).await;
+                            return;
+                        }
                         Some(kind) => ClusterEvent::Message(kind),
                         None => break,
                     },
