@@ -162,13 +162,13 @@ impl Engine {
         EngineError::Unknown(why)
     }
 
-    /// Adds a node, which listens at `address`: it becomes a voter once it has caught up. Ask the leader's node.
+    /// Adds a node, which listens at `address`: it becomes a voter once it has caught up. Any node may be asked.
     pub async fn add_node(&self, node: NodeId, address: String) -> Result<(), EngineError> {
         self.shared.transport.add_peer(node, address)?;
         self.change_membership(MembershipChange::Add(node)).await
     }
 
-    /// Removes a node, voter or learner. Ask the leader's node.
+    /// Removes a node, voter or learner. Any node may be asked.
     pub async fn remove_node(&self, node: NodeId) -> Result<(), EngineError> {
         self.change_membership(MembershipChange::Remove(node)).await
     }
@@ -178,7 +178,7 @@ impl Engine {
         done(self.request(|request| Input::ChangeMembership { request, group, change }).await?)
     }
 
-    /// Hands leadership over, to `to` or to whoever is most up to date. Returns when another node leads.
+    /// Hands leadership over if this node has it, to `to` or to whoever is most up to date. Returns when another leads.
     pub async fn transfer_leadership(&self, to: Option<NodeId>) -> Result<(), EngineError> {
         let group = self.shared.group;
         done(self.request(|request| Input::TransferLeadership { request, group, to }).await?)
