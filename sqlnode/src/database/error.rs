@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rockpool_sql::{SqlError, SqlState, StoreError};
+use rockpool_sql::{SqlError, StoreError};
 
 /// Why a transaction did not happen.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -47,11 +47,6 @@ impl From<Refusal> for DbError {
 }
 
 impl DbError {
-    /// True for a row that is there already.
-    pub fn is_unique_violation(&self) -> bool {
-        matches!(self, Self::Sql(error) if error.state == SqlState::UNIQUE_VIOLATION)
-    }
-
     /// True where nothing was written and the same work may succeed when run again.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Conflict(_) | Self::Unavailable(_))

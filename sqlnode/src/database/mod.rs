@@ -27,7 +27,7 @@ use rockpool_sql::{Caches, Store};
 pub use environment::{Environment, ShiftedEnvironment, SystemEnvironment};
 pub use error::{DbError, Refusal, RefusalKind};
 pub use memory::MemoryBackend;
-pub use tx::{Row, Tx, count, time, time_opt, uuid};
+pub use tx::{Row, Tx, count, time, uuid};
 
 /// How long a transaction is tried before its conflict, or the cluster's silence, is reported.
 const RETRY_FOR: Duration = Duration::from_secs(6);

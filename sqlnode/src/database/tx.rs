@@ -21,11 +21,6 @@ pub fn time(unix_us: i64) -> Value {
     Value::Timestamptz(unix_us.saturating_sub(SQL_EPOCH_US))
 }
 
-/// A `timestamptz` parameter, or NULL.
-pub fn time_opt(unix_us: Option<i64>) -> Value {
-    unix_us.map_or(Value::Null, time)
-}
-
 /// A `uuid` parameter: the identifiers of accounts, pools and devices all have 16 bytes.
 pub fn uuid(bytes: &[u8; 16]) -> Value {
     Value::Uuid(Uuid::from_bytes(*bytes))

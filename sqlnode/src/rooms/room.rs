@@ -314,11 +314,6 @@ impl Room {
         [self.gathering_until, awaited, silence, vacancy].into_iter().flatten().min()
     }
 
-    /// The change number of the facts that the room goes by.
-    pub fn change_number(&self) -> u64 {
-        self.facts.change_number
-    }
-
     fn handle_facts(&mut self, facts: Facts) {
         // Two readings can overtake each other. Members are ordered by the change number; presence orders itself.
         if facts.change_number >= self.facts.change_number {
