@@ -150,6 +150,23 @@ async fn whoever_may_not_join_is_told_why() {
     let text = refused(scratch.path(), flags).await;
     assert!(text.contains("belongs to node n2, which is a member"), "{text}");
 
+    // Once that member is removed, its address is free, and its old certificate opens nothing.
+    let at_first = client(one.path(), &first.addresses().grpc);
+    at_first.remove_node(rockpool_proto::NodeId(2)).await.unwrap();
+    assert!(at_first.remove_node(rockpool_proto::NodeId(2)).await.unwrap_err().to_string().contains("no member"));
+    wait_for_voters(one.path(), &first, 2).await;
+    assert!(client(two.path(), &first.addresses().grpc).create_token(None).await.is_err());
+    let text = refused(two.path(), ports.clone()).await;
+    assert!(text.contains("doesn't belong to this cluster (any more)"), "{text}");
+    let mut flags = joining(&first, &fresh);
+    flags.extend(ports.clone());
+    let fourth = start(scratch.path(), &flags).await.unwrap();
+    assert_eq!(fourth.identity().node_id.0, 4);
+    wait_for_voters(one.path(), &first, 3).await;
+    fourth.stop().await;
+    std::fs::remove_dir_all(scratch.path()).unwrap();
+    let fresh = token(one.path(), &first).await;
+
     // A folder whose store was wiped, under its old identity.
     for folder in ["state", "log"] {
         std::fs::remove_dir_all(two.path().join("store").join(folder)).unwrap();

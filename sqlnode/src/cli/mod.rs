@@ -9,6 +9,7 @@
 //! | 4 | may work later: a port is taken, nobody answers |
 
 mod folder;
+mod remove;
 mod start;
 mod status;
 mod token;
@@ -59,6 +60,7 @@ pub fn run() -> ExitCode {
     let result = match matches.subcommand() {
         Some(("start", matches)) => start::run(matches),
         Some(("token", matches)) => token::run(matches),
+        Some(("remove", matches)) => remove::run(matches),
         Some(("status", matches)) => status::run(matches),
         _ => unreachable!("clap refuses what isn't listed in command()"),
     };
@@ -108,6 +110,12 @@ fn command() -> Command {
                     .value_name("DURATION")
                     .help("How long it is good, as 30min or 2h; at most seven days [default: 1h]"),
             ),
+        )
+        .subcommand(
+            Command::new("remove")
+                .about("Takes a node out of the cluster for good, as when its disk is lost")
+                .arg(Arg::new("node").value_name("NODE").required(true).help("Its number, as status shows it: n2"))
+                .arg(data()),
         )
         .subcommand(
             Command::new("status")

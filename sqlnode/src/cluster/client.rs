@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rockpool_proto::NodeId;
 use rockpool_proto::cluster::v1 as wire;
 use rockpool_proto::cluster::v1::admin_client::AdminClient;
 use rockpool_proto::cluster::v1::membership_client::MembershipClient;
@@ -89,6 +90,13 @@ impl NodeClient {
         let reply = AdminClient::new(self.channel.clone()).create_token(request).await;
         let reply = reply.map_err(|status| refused(&self.address, &status))?.into_inner();
         Ok((reply.token, reply.expires_at_us))
+    }
+
+    /// Takes a member out of the cluster for good.
+    pub async fn remove_node(&self, node: NodeId) -> Result<(), StartError> {
+        let request = wire::RemoveNodeRequest { node_id: node.0 };
+        let reply = AdminClient::new(self.channel.clone()).remove_node(request).await;
+        reply.map(drop).map_err(|status| refused(&self.address, &status))
     }
 
     /// Asks the node about every member.

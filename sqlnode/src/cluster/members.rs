@@ -103,6 +103,36 @@ impl Members {
         self.database.transaction(list).await
     }
 
+    /// Those who belonged to it once. Their numbers are never given again.
+    pub async fn removed(&self) -> Result<Vec<NodeId>, DbError> {
+        self.database
+            .transaction(|tx| {
+                let rows = tx.query("SELECT node_id FROM system.nodes WHERE removed_at IS NOT NULL", &[])?;
+                rows.iter().map(|row| row.count(0).map(NodeId)).collect()
+            })
+            .await
+    }
+
+    /// Takes a member out for good; answers those who are left.
+    pub async fn remove(&self, node: NodeId) -> Result<Vec<Addresses>, DbError> {
+        self.database
+            .transaction(|tx| {
+                let members = list(tx)?;
+                if !members.iter().any(|member| member.node_id == node) {
+                    return Err(refuse(RefusalKind::NotFound, format!("{node} is no member of this cluster")));
+                }
+                if members.len() == 1 {
+                    let text =
+                        "the last member can't be removed; to end a cluster, stop its nodes and delete their folders";
+                    return Err(refuse(RefusalKind::FailedPrecondition, text));
+                }
+                let now = time(tx.now_us());
+                tx.execute("UPDATE system.nodes SET removed_at = $2 WHERE node_id = $1", &[count(node.0), now])?;
+                list(tx)
+            })
+            .await
+    }
+
     /// A token with which one more node may join; answers it and when it expires (microseconds since 1970).
     pub async fn create_token(
         &self,

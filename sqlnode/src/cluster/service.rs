@@ -54,6 +54,7 @@ pub struct AdminService {
     members: Members,
     authority: Arc<Authority>,
     tls: NodeTls,
+    changed: Arc<Notify>,
 }
 
 /// The node that makes a call, by the certificate that TLS has verified.
@@ -149,8 +150,23 @@ pub(crate) fn host_of(address: &str) -> String {
 
 impl AdminService {
     /// The service of that node.
-    pub fn new(node: Arc<dyn LocalNode>, members: Members, authority: Arc<Authority>, tls: NodeTls) -> Self {
-        AdminService { node, members, authority, tls }
+    pub fn new(
+        node: Arc<dyn LocalNode>,
+        members: Members,
+        authority: Arc<Authority>,
+        tls: NodeTls,
+        changed: Arc<Notify>,
+    ) -> Self {
+        AdminService { node, members, authority, tls, changed }
+    }
+
+    /// A member makes the call. A certificate outlives its node's membership, so the members are asked as well.
+    fn require_member<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
+        let caller = require_node(request)?;
+        if self.node.known_members().iter().any(|member| member.node_id == caller) {
+            return Ok(caller);
+        }
+        Err(Status::permission_denied(format!("{caller} doesn't belong to this cluster (any more)")))
     }
 
     /// As it is mounted.
@@ -177,15 +193,28 @@ impl Admin for AdminService {
         &self,
         request: Request<wire::CreateTokenRequest>,
     ) -> Result<Response<wire::CreateTokenReply>, Status> {
-        let by = require_node(&request)?;
+        let by = self.require_member(&request)?;
         let seconds = request.into_inner().ttl_seconds;
         let ttl = (seconds > 0).then(|| Duration::from_secs(seconds));
         let (token, expires_at_us) = self.members.create_token(self.authority.fingerprint(), ttl, by).await?;
         Ok(Response::new(wire::CreateTokenReply { token: token.to_string(), expires_at_us }))
     }
 
+    async fn remove_node(
+        &self,
+        request: Request<wire::RemoveNodeRequest>,
+    ) -> Result<Response<wire::RemoveNodeReply>, Status> {
+        let by = self.require_member(&request)?;
+        let node = NodeId(request.into_inner().node_id);
+        let left = self.members.remove(node).await?;
+        tracing::info!(%node, %by, "a node was removed");
+        self.node.take_members(left);
+        self.changed.notify_one();
+        Ok(Response::new(wire::RemoveNodeReply {}))
+    }
+
     async fn status(&self, request: Request<wire::StatusRequest>) -> Result<Response<wire::StatusReply>, Status> {
-        require_node(&request)?;
+        self.require_member(&request)?;
         let members = self.node.known_members();
         let nodes = join_all(members.into_iter().map(|addresses| self.ask(addresses))).await;
         let identity = self.node.identity();

@@ -187,6 +187,24 @@ async fn keep(parts: &Parts) -> Result<(), StartError> {
                 Err(error) => tracing::debug!(node = %member.node_id, %error, "can't be added yet"),
             }
         }
+        remove_former(parts, group).await?;
+    }
+    Ok(())
+}
+
+/// Takes nodes that were removed out of the group. A leader that was removed itself hands over first.
+async fn remove_former(parts: &Parts, group: &GroupStatus) -> Result<(), StartError> {
+    let former = parts.members.removed().await?;
+    for node in former.into_iter().filter(|node| belongs(group, *node)) {
+        let changed = if node == parts.identity.node_id {
+            parts.engine.transfer_leadership(None).await
+        } else {
+            parts.engine.remove_node(node).await
+        };
+        match changed {
+            Ok(()) => tracing::info!(%node, group = %group.group, "removed from the group"),
+            Err(error) => tracing::debug!(%node, %error, "can't be removed yet"),
+        }
     }
     Ok(())
 }

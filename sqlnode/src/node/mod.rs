@@ -157,7 +157,8 @@ impl Node {
             Arc::clone(&parts.root_password),
             Arc::clone(&parts.changed),
         );
-        let admin = AdminService::new(Arc::clone(&probe) as _, members, authority, tls.clone());
+        let admin =
+            AdminService::new(Arc::clone(&probe) as _, members, authority, tls.clone(), Arc::clone(&parts.changed));
         let routes = Routes::new(engine.grpc_service()).add_service(membership.server()).add_service(admin.server());
         let grpc = GrpcServer::new(routes, parts.late.clone(), &tls);
 

@@ -29,7 +29,7 @@ use crate::session::{Outcome, Phase, PreparedStatement, Reported, Settings, SqlS
 /// An input buffer that grew beyond this is given back when it is empty.
 const INPUT_BYTES_KEPT: usize = 256 * 1024;
 /// How long a block may go on while the node stops.
-const STOPPING_GRACE: Duration = Duration::from_secs(5);
+const STOPPING_GRACE: Duration = Duration::from_secs(3);
 
 /// One connection.
 pub(super) struct Connection {
@@ -155,7 +155,7 @@ impl Connection {
                 }
                 () = idle => {
                     let message = "terminating connection due to idle-in-transaction timeout";
-                    return Err(Ended::Refused(SqlError::new(SqlState::ADMIN_SHUTDOWN, message)));
+                    return Err(Ended::Refused(SqlError::new(SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT, message)));
                 }
             }
         }
