@@ -312,6 +312,15 @@ pub(crate) fn kind_of(statement: &Ast, _source: &Source) -> Result<StatementKind
             ast::Reset::SessionAuthorization => Kind::Reset(Some("session_authorization".to_string())),
             ast::Reset::ConfigurationParameter(name) => Kind::Reset(Some(setting_name(name)?)),
         },
+        // A change may have a WITH before it.
+        Ast::Query(query)
+            if matches!(
+                query.body.as_ref(),
+                ast::SetExpr::Insert(_) | ast::SetExpr::Update(_) | ast::SetExpr::Delete(_)
+            ) =>
+        {
+            Kind::Dml
+        }
         Ast::Query(query) => Kind::Query { locks: !query.locks.is_empty() },
         Ast::Insert(_) | Ast::Update(_) | Ast::Delete(_) => Kind::Dml,
         Ast::CreateTable(_)

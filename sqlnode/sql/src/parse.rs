@@ -22,6 +22,8 @@ use crate::kind::StatementKind;
 
 /// Brackets, subqueries and other nesting that the parser follows.
 const PARSE_DEPTH_MAX: usize = 60;
+/// Brackets and CASEs around anything. Less than the parser would follow, since it does not always say when it gives up.
+const BRACKETS_DEPTH_MAX: usize = 48;
 /// Operators in one chain, such as the ANDs of one WHERE.
 const OPERATOR_CHAIN_MAX: usize = 1_000;
 
@@ -183,7 +185,21 @@ fn lower_first(text: &str) -> String {
 /// Refuses chains of operators that would make a tree too deep to walk.
 fn check_chains(tokens: &[TokenWithSpan], source: &Source) -> Result<()> {
     let mut counts = vec![0usize];
+    let mut cases = 0usize;
     for token in tokens {
+        if let Token::Word(word) = &token.token {
+            match word.keyword {
+                Keyword::CASE => cases += 1,
+                Keyword::END => cases = cases.saturating_sub(1),
+                _ => {}
+            }
+        }
+        if counts.len() + cases > BRACKETS_DEPTH_MAX + 1 {
+            let hint = format!("At most {BRACKETS_DEPTH_MAX} levels of brackets and CASE are followed.");
+            return Err(SqlError::new(SqlState::STATEMENT_TOO_COMPLEX, "statement is nested too deeply")
+                .at(source.position(token.span.start))
+                .with_hint(hint));
+        }
         match &token.token {
             Token::LParen | Token::LBracket => counts.push(0),
             Token::RParen | Token::RBracket if counts.len() > 1 => {

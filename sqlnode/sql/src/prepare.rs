@@ -8,13 +8,14 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use sqlparser::ast::{self, Statement as Ast};
+use sqlparser::ast::{self, SetExpr, Statement as Ast};
 
 use crate::bind::{Binder, BoundQuery, Delete, Insert, Update};
 use crate::catalog::{Catalog, CatalogVersion, read_version};
 use crate::ddl;
 use crate::error::{Result, SqlError, SqlState};
 use crate::exec::{self, Context, Runtime};
+use crate::func::CatalogLookup;
 use crate::kind::StatementKind;
 use crate::optimize::{Rules, optimize};
 use crate::parse::Statement;
@@ -61,7 +62,7 @@ struct PlanKey {
     version: CatalogVersion,
     search_path: Vec<String>,
     user: String,
-    optimizer: bool,
+    rules: Rules,
     hints: Vec<Option<Type>>,
 }
 
@@ -117,7 +118,7 @@ impl Caches {
 /// What a prepared statement does.
 #[derive(Debug)]
 enum Action {
-    Query(Plan),
+    Query(Box<Plan>),
     Insert(Box<Insert>),
     Update(Box<Update>),
     Delete(Box<Delete>),
@@ -148,6 +149,11 @@ impl Prepared {
         self.columns.as_deref()
     }
 
+    /// The names behind oids, for printing results of types such as `regclass`.
+    pub fn names<'a>(&'a self, session: &'a SessionInfo) -> Box<dyn CatalogLookup + 'a> {
+        exec::names(&self.catalog, session)
+    }
+
     /// The statement that it was made from.
     pub fn statement(&self) -> &Statement {
         &self.statement
@@ -164,12 +170,9 @@ impl Prepared {
     }
 }
 
-/// The rules that a session wants: all, unless it has switched the optimizer off.
+/// The rules that a session wants: all, unless its setting `optimizer` says otherwise.
 fn rules_of(session: &SessionInfo) -> Rules {
-    match session.settings.get("optimizer").map(String::as_str) {
-        Some("off") => Rules::NONE,
-        _ => Rules::ALL,
-    }
+    session.settings.get("optimizer").map_or(Rules::ALL, |setting| Rules::parse(setting))
 }
 
 /// Binds and plans a statement. `param_hints` are the types that the client declared for `$1`, `$2`, ...
@@ -189,7 +192,7 @@ pub fn prepare(
         version: catalog.version,
         search_path: session.search_path.clone(),
         user: session.user.clone(),
-        optimizer: rules_of(session) == Rules::ALL,
+        rules: rules_of(session),
         hints: param_hints.to_vec(),
     };
     if let Some(plan) = caches.plan(&key) {
@@ -223,24 +226,15 @@ fn plan_action(
     let rules = rules_of(runtime.session);
     match (statement.kind(), statement.ast()) {
         (_, Ast::Query(query)) => {
+            // WITH before a change belongs to the change.
+            if let SetExpr::Insert(inner) | SetExpr::Update(inner) | SetExpr::Delete(inner) = query.body.as_ref() {
+                binder.bind_with_of(query)?;
+                return plan_change(inner, binder, rules, runtime);
+            }
             let (plan, columns) = plan_query(query, binder, rules, runtime)?;
-            Ok((Some(columns), Action::Query(plan)))
+            Ok((Some(columns), Action::Query(Box::new(plan))))
         }
-        (_, Ast::Insert(insert)) => {
-            let insert = plan_insert(insert, binder, rules, runtime)?;
-            let columns = returning_columns(&insert.returning);
-            Ok((columns, Action::Insert(Box::new(insert))))
-        }
-        (_, Ast::Update(update)) => {
-            let update = plan_update(update, binder, rules, runtime)?;
-            let columns = returning_columns(&update.returning);
-            Ok((columns, Action::Update(Box::new(update))))
-        }
-        (_, Ast::Delete(delete)) => {
-            let delete = plan_delete(delete, binder, rules, runtime)?;
-            let columns = returning_columns(&delete.returning);
-            Ok((columns, Action::Delete(Box::new(delete))))
-        }
+        (StatementKind::Dml, change) => plan_change(change, binder, rules, runtime),
         (StatementKind::Ddl, _) => Ok((None, Action::Ddl)),
         (StatementKind::Nothing(tag), _) => Ok((None, Action::Nothing(tag))),
         (_, Ast::Explain { analyze, verbose, statement: inner, format, options, estimate, query_plan, .. }) => {
@@ -254,6 +248,32 @@ fn plan_action(
         }
         (StatementKind::Unsupported(what), _) => Err(SqlError::unsupported(what).at(Some(1))),
         _ => Err(SqlError::internal("a statement that belongs to the session came to the language")),
+    }
+}
+
+fn plan_change(
+    statement: &Ast,
+    binder: &mut Binder<'_>,
+    rules: Rules,
+    runtime: &Runtime<'_>,
+) -> Result<(Option<Vec<Column>>, Action)> {
+    match statement {
+        Ast::Insert(insert) => {
+            let insert = plan_insert(insert, binder, rules, runtime)?;
+            let columns = returning_columns(&insert.returning);
+            Ok((columns, Action::Insert(Box::new(insert))))
+        }
+        Ast::Update(update) => {
+            let update = plan_update(update, binder, rules, runtime)?;
+            let columns = returning_columns(&update.returning);
+            Ok((columns, Action::Update(Box::new(update))))
+        }
+        Ast::Delete(delete) => {
+            let delete = plan_delete(delete, binder, rules, runtime)?;
+            let columns = returning_columns(&delete.returning);
+            Ok((columns, Action::Delete(Box::new(delete))))
+        }
+        _ => Err(SqlError::unsupported("this change of rows")),
     }
 }
 

@@ -216,10 +216,10 @@ impl Binder<'_> {
 
     fn bind_sequence_call(&mut self, name: &str, args: Vec<Expr>, place: Position) -> Result<Expr> {
         let (call, types): (_, &[Type]) = match name {
-            "nextval" => (SequenceCall::NextVal, &[Type::Regclass]),
-            "currval" => (SequenceCall::CurrVal, &[Type::Regclass]),
-            "lastval" => (SequenceCall::LastVal, &[]),
-            _ => (SequenceCall::SetVal, &[Type::Regclass, Type::Int8, Type::Bool]),
+            "nextval" => (SequenceCall::Next, &[Type::Regclass]),
+            "currval" => (SequenceCall::Curr, &[Type::Regclass]),
+            "lastval" => (SequenceCall::Last, &[]),
+            _ => (SequenceCall::Set, &[Type::Regclass, Type::Int8, Type::Bool]),
         };
         let mut list = Vec::new();
         for (arg, ty) in args.into_iter().zip(types) {

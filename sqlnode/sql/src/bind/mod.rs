@@ -3,7 +3,7 @@
 //! ```text
 //!   scope    names that can be seen
 //!   types    names of types
-//!   expr     expressions          call     functions, aggregates
+//!   expr     expressions          call     functions, aggregates      nested   rows, arrays, subqueries
 //!   from     FROM, joins          select   one SELECT       query   WITH, set operations, ORDER BY, LIMIT
 //!   dml      INSERT, UPDATE, DELETE
 //! ```
@@ -15,6 +15,7 @@ mod call;
 mod dml;
 mod expr;
 mod from;
+mod nested;
 mod query;
 mod scope;
 mod select;

@@ -43,6 +43,9 @@ impl Binder<'_> {
         if let Some(with) = &query.with {
             self.bind_with(with)?;
         }
+        if let Some(lock) = query.locks.iter().find(|lock| lock.nonblock.is_some()) {
+            return Err(SqlError::unsupported(lock));
+        }
         let order: &[ast::OrderByExpr] = match &query.order_by {
             None => &[],
             Some(ast::OrderBy { kind: OrderByKind::Expressions(order), interpolate: None }) => order,
@@ -69,6 +72,15 @@ impl Binder<'_> {
             plan = Plan::Project { input: Box::new(plan), columns };
         }
         Ok(BoundQuery { plan, columns })
+    }
+
+    /// The WITH before an INSERT, UPDATE or DELETE; what else a query has, these don't.
+    pub(crate) fn bind_with_of(&mut self, query: &ast::Query) -> Result<()> {
+        let bare = query.order_by.is_none() && query.limit_clause.is_none() && query.fetch.is_none();
+        if !bare || !query.locks.is_empty() {
+            return Err(SqlError::unsupported("ORDER BY, LIMIT or FOR UPDATE of a change"));
+        }
+        query.with.as_ref().map_or(Ok(()), |with| self.bind_with(with))
     }
 
     fn bind_with(&mut self, with: &ast::With) -> Result<()> {

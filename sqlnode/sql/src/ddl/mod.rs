@@ -363,7 +363,8 @@ impl Ddl<'_> {
             self.catalog.tables().filter(|table| table.schema == shown).map(|table| table.as_ref().clone()).collect();
         let sequences: Vec<u32> =
             self.catalog.sequences().filter(|sequence| sequence.schema == shown).map(|sequence| sequence.id).collect();
-        if !cascade && !(tables.is_empty() && sequences.is_empty()) {
+        let empty = tables.is_empty() && sequences.is_empty();
+        if !cascade && !empty {
             let message = format!("cannot drop schema {shown} because other objects depend on it");
             return Err(SqlError::new(SqlState::DEPENDENT_OBJECTS_STILL_EXIST, message)
                 .with_hint("Use DROP ... CASCADE to drop the dependent objects too."));

@@ -6,6 +6,7 @@ use super::{Ddl, new_ident};
 use crate::bind::{Binder, bind_type};
 use crate::catalog::{Identity, Index, TABLE_COLUMNS_MAX, Table, TableColumn};
 use crate::error::{Result, SqlError, SqlState};
+use crate::exec::quote_name;
 use crate::kind::name_parts;
 use crate::types::Type;
 
@@ -154,7 +155,8 @@ impl Ddl<'_> {
         let mut sequence = self.sequence(table.schema.clone(), name, &column.ty, options)?;
         sequence.owned_by = Some((table.id, at));
         self.writer.put_sequence(&sequence)?;
-        Ok(format!("nextval({}::oid::regclass)", sequence.id))
+        let name = format!("{}.{}", quote_name(&sequence.schema), quote_name(&sequence.name));
+        Ok(format!("nextval('{}'::regclass)", name.replace('\'', "''")))
     }
 }
 

@@ -262,7 +262,7 @@ fn call_sequence(call: SequenceCall, args: &[Value], ctx: &Context<'_>) -> Resul
         let message = format!("{name} is not yet defined in this session");
         SqlError::new(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, message)
     };
-    if call == SequenceCall::LastVal {
+    if call == SequenceCall::Last {
         let state = lock(state);
         let last = state.last_sequence.and_then(|id| state.sequence_values.get(&id).copied());
         return last.map(Value::Int8).ok_or_else(|| not_yet("lastval"));
@@ -276,7 +276,7 @@ fn call_sequence(call: SequenceCall, args: &[Value], ctx: &Context<'_>) -> Resul
         return Err(SqlError::new(SqlState::WRONG_OBJECT_TYPE, message));
     };
     match call {
-        SequenceCall::NextVal => {
+        SequenceCall::Next => {
             let mut counted = ctx.runtime.sequences.borrow_mut();
             let before = match counted.get(&oid) {
                 Some(last) => Some(*last),
@@ -289,11 +289,11 @@ fn call_sequence(call: SequenceCall, args: &[Value], ctx: &Context<'_>) -> Resul
             state.last_sequence = Some(oid);
             Ok(Value::Int8(next))
         }
-        SequenceCall::CurrVal => {
+        SequenceCall::Curr => {
             let value = lock(state).sequence_values.get(&oid).copied();
             value.map(Value::Int8).ok_or_else(|| not_yet(&format!("currval of sequence \"{}\"", sequence.name)))
         }
-        SequenceCall::SetVal => {
+        SequenceCall::Set => {
             let Some(value) = args.get(1).and_then(Value::as_i64) else { return Ok(Value::Null) };
             if !(sequence.min..=sequence.max).contains(&value) {
                 let message = format!(
@@ -310,6 +310,6 @@ fn call_sequence(call: SequenceCall, args: &[Value], ctx: &Context<'_>) -> Resul
             }
             Ok(Value::Int8(value))
         }
-        SequenceCall::LastVal => Err(SqlError::internal("answered above")),
+        SequenceCall::Last => Err(SqlError::internal("answered above")),
     }
 }

@@ -19,7 +19,7 @@ mod subquery;
 pub(crate) use change::{run_delete, run_insert, run_update};
 pub(crate) use foreign::{check_foreign_key, remove_prefix, truncate_table};
 pub(crate) use key::{decode_stored, encode_stored, entry_key};
-pub(crate) use runtime::{Context, Runtime, quote_name};
+pub(crate) use runtime::{Context, Runtime, names, quote_name};
 
 use std::ops::ControlFlow;
 

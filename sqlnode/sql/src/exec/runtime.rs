@@ -11,7 +11,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use crate::catalog::{Catalog, Relation};
 use crate::error::{Result, SqlError, SqlState};
 use crate::func::{CatalogLookup, EvalContext, Random, Settings};
-use crate::session::{Row, SessionInfo, SessionState};
+use crate::session::{Row, SessionInfo, SessionState, search_path};
 use crate::store::Store;
 use crate::types::Value;
 
@@ -41,7 +41,7 @@ pub(crate) struct Runtime<'a> {
 
 struct Names<'a> {
     catalog: &'a Catalog,
-    search_path: Vec<String>,
+    session: &'a SessionInfo,
 }
 
 struct Held<'a> {
@@ -78,7 +78,7 @@ impl<'a> Runtime<'a> {
             session,
             params,
             catalog,
-            names: Names { catalog, search_path: crate::session::search_path(session) },
+            names: Names { catalog, session },
             settings: Held { session },
             random: Seeded(RefCell::new(ChaCha12Rng::from_seed(session.random_seed))),
             used_bytes: Cell::new(0),
@@ -153,7 +153,7 @@ impl<'a> Runtime<'a> {
     pub(crate) fn tick(&self) -> Result<()> {
         let rows = self.rows.get().wrapping_add(1);
         self.rows.set(rows);
-        if rows % ROWS_PER_CHECK == 0
+        if rows.is_multiple_of(ROWS_PER_CHECK)
             && self.session.limits.cancel.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed))
         {
             let message = "canceling statement due to user request";
@@ -194,10 +194,15 @@ impl<'a> Context<'a> {
     }
 }
 
+/// The names of a catalog as a session writes them, for printing `regclass` and the like.
+pub(crate) fn names<'a>(catalog: &'a Catalog, session: &'a SessionInfo) -> Box<dyn CatalogLookup + 'a> {
+    Box::new(Names { catalog, session })
+}
+
 impl Names<'_> {
     fn find(&self, name: &str) -> Option<&Relation> {
         let parts = split_name(name)?;
-        self.catalog.find(&parts, &self.search_path).ok().flatten()
+        self.catalog.find(&parts, &search_path(self.session)).ok().flatten()
     }
 
     fn by_oid(&self, oid: u32) -> Option<(String, String)> {
@@ -264,7 +269,7 @@ impl CatalogLookup for Names<'_> {
         }
         let parts = split_name(name)?;
         let table = match parts.as_slice() {
-            [name] => self.search_path.iter().find_map(|schema| crate::system::find(schema, name)),
+            [name] => search_path(self.session).iter().find_map(|schema| crate::system::find(schema, name)),
             [schema, name] => crate::system::find(schema, name),
             _ => None,
         };
@@ -281,7 +286,8 @@ impl CatalogLookup for Names<'_> {
 
     fn relation_is_visible(&self, oid: u32) -> Option<bool> {
         let (schema, name) = self.by_oid(oid)?;
-        let first = self.search_path.iter().find(|candidate| {
+        let path = search_path(self.session);
+        let first = path.iter().find(|candidate| {
             self.catalog.relation(candidate, &name).is_some() || crate::system::find(candidate, &name).is_some()
         });
         Some(first == Some(&schema))

@@ -48,16 +48,10 @@ fn fold_one(expr: &mut Expr, ctx: &Context<'_>) {
                 compute(expr, ctx);
             }
         }
-        Expr::Cast { expr: inner, to, .. } => {
-            if is_constant(inner) && is_fixed(&inner.ty()) && is_fixed(to) {
-                compute(expr, ctx);
-            }
+        Expr::Cast { expr: inner, to, .. } if is_constant(inner) && is_fixed(&inner.ty()) && is_fixed(to) => {
+            compute(expr, ctx);
         }
-        Expr::Not(inner) | Expr::IsNull(inner) | Expr::IsTruth(inner, _) => {
-            if is_constant(inner) {
-                compute(expr, ctx);
-            }
-        }
+        Expr::Not(inner) | Expr::IsNull(inner) | Expr::IsTruth(inner, _) if is_constant(inner) => compute(expr, ctx),
         _ => {}
     }
 }

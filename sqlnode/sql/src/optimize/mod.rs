@@ -17,24 +17,37 @@ use crate::plan::{Expr, Plan};
 use crate::types::Type;
 
 /// Which rules run: a bit for each place in [`RULES`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rules(u32);
 
 impl Rules {
     pub(crate) const ALL: Rules = Rules(u32::MAX);
     pub(crate) const NONE: Rules = Rules(0);
+
+    /// The rules that a setting names: `on`, `off`, or some of them.
+    pub(crate) fn parse(setting: &str) -> Rules {
+        match setting {
+            "on" => Rules::ALL,
+            "off" => Rules::NONE,
+            names => {
+                let named = |name: &str| names.split(',').any(|part| part.trim() == name);
+                let bits = RULES.iter().enumerate().filter(|(_, (name, _))| named(name));
+                Rules(bits.map(|(bit, _)| 1 << bit).sum())
+            }
+        }
+    }
 }
 
 type Rule = fn(Plan, &Runtime<'_>) -> Plan;
 
 /// The rules with their names, in the order in which they run.
 const RULES: &[(&str, Rule)] = &[
-    ("fold constants", fold::fold),
-    ("push conditions down", push::push_down),
-    ("order and choose joins", joins::choose),
-    ("look up keys and ranges", access::choose),
-    ("sort less", order::sort_less),
-    ("read wanted columns only", prune::prune),
+    ("fold", fold::fold),
+    ("push", push::push_down),
+    ("joins", joins::choose),
+    ("access", access::choose),
+    ("order", order::sort_less),
+    ("prune", prune::prune),
 ];
 
 /// Applies the rules that are on. The columns stay as they are, in their order.

@@ -284,7 +284,9 @@ fn show_expr(expr: &Expr, names: &Names) -> String {
         Expr::Array(exprs, _) => format!("ARRAY[{}]", list(exprs, names, ", ")),
         Expr::Record(exprs) => format!("ROW({})", list(exprs, names, ", ")),
         Expr::Subscript { array, indexes, .. } => format!("{}[{}]", one(array), list(indexes, names, "]["),),
-        Expr::Sequence { call, args, .. } => format!("{call:?}({})", list(args, names, ", ")).to_lowercase(),
+        Expr::Sequence { call, args, .. } => {
+            format!("{}({})", format!("{call:?}val").to_lowercase(), list(args, names, ", "))
+        }
         Expr::Subquery(subquery) => match &subquery.kind {
             SubqueryKind::Scalar => "(subquery)".to_string(),
             SubqueryKind::Exists => "EXISTS (subquery)".to_string(),

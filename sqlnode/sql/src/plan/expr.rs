@@ -97,10 +97,10 @@ impl CompareOp {
 /// What counts a sequence, or looks at it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SequenceCall {
-    NextVal,
-    CurrVal,
-    LastVal,
-    SetVal,
+    Next,
+    Curr,
+    Last,
+    Set,
 }
 
 /// How a subquery's rows become one value.
