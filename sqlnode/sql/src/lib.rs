@@ -50,7 +50,7 @@ pub mod store;
 mod system;
 pub mod types;
 
-pub use error::{Class, ErrorFields, Result, SqlError, SqlState};
+pub use error::{Class, ErrorFields, Result, SQL_STATES, SqlError, SqlState};
 pub use kind::{Isolation, RoleAction, RoleStatement, SetValue, StatementKind};
 pub use parse::{Statement, parse};
 pub use prepare::{Caches, Column, Prepared, execute, prepare};

@@ -22,6 +22,7 @@ mod datetime;
 mod decimal;
 mod json;
 mod math;
+mod number_template;
 mod pattern;
 mod registry;
 mod resolve;
@@ -30,6 +31,7 @@ mod string;
 mod system;
 #[cfg(test)]
 pub(crate) mod testing;
+mod time_template;
 mod values;
 
 pub use context::{CatalogLookup, EvalContext, NoCatalog, Random, Settings};

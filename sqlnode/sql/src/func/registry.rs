@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use super::context::EvalContext;
-use super::{aggregate, arithmetic, array, compare, convert, datetime, json, math, pattern, series, string, system};
+use super::{
+    aggregate, arithmetic, array, compare, convert, datetime, json, math, number_template, pattern, series, string,
+    system, time_template,
+};
 use crate::error::{Result, SqlError};
 use crate::types::{Type, Value};
 
@@ -193,10 +196,12 @@ pub(super) static FUNCTIONS: LazyLock<Table> = LazyLock::new(|| {
         datetime::FUNCTIONS,
         json::FUNCTIONS,
         math::FUNCTIONS,
+        number_template::FUNCTIONS,
         pattern::FUNCTIONS,
         series::FUNCTIONS,
         string::FUNCTIONS,
         system::FUNCTIONS,
+        time_template::FUNCTIONS,
     ])
 });
 

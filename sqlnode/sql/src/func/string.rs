@@ -286,7 +286,7 @@ fn format(a: &[Value], call: &Call<'_>) -> Result<Value> {
             out.extend(chars.next());
             continue;
         }
-        let mut number = |chars: &mut std::iter::Peekable<std::str::Chars<'_>>| {
+        let number = |chars: &mut std::iter::Peekable<std::str::Chars<'_>>| {
             let mut digits = String::new();
             while let Some(digit) = chars.next_if(char::is_ascii_digit) {
                 digits.push(digit);

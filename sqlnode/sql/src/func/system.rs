@@ -6,10 +6,7 @@ use crate::error::{Result, SqlError, SqlState};
 use crate::types::{Type, Value};
 
 /// The PostgreSQL whose language and catalog this is.
-pub const SERVER_VERSION: &str = "15.8";
-/// The same as a number.
-pub const SERVER_VERSION_NUMBER: i32 = 150_008;
-
+const SERVER_VERSION: &str = "15.0";
 fn version(_: &[Value], _: &Call<'_>) -> Result<Value> {
     Ok(Value::text(format!("PostgreSQL {SERVER_VERSION} (Rockpool {})", env!("CARGO_PKG_VERSION"))))
 }

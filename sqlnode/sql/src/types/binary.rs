@@ -5,8 +5,9 @@ use std::sync::Arc;
 use num_bigint::{BigInt, Sign};
 use uuid::Uuid;
 
+use super::array_text::ARRAY_DIMENSIONS_MAX;
 use super::calendar::{DAY_MICROS, is_finite};
-use super::text::{ARRAY_DIMENSIONS_MAX, fit_text};
+use super::text::fit_text;
 use super::{Array, Interval, Json, Numeric, TextContext, Type, Value, decode_text, encode_text};
 use crate::error::{Result, SqlError, SqlState};
 

@@ -162,7 +162,7 @@ fn is_number(value: &Value) -> bool {
 fn to_integer(value: &Value) -> Option<i64> {
     let float = |value: f64| {
         let rounded = value.round_ties_even();
-        (rounded >= -9_223_372_036_854_775_808.0 && rounded < 9_223_372_036_854_775_808.0).then_some(rounded as i64)
+        (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&rounded).then_some(rounded as i64)
     };
     match value {
         Value::Float4(value) => float(f64::from(*value)),

@@ -12,6 +12,7 @@
 //! Text and binary forms follow PostgreSQL 15 to the character, with `DateStyle` ISO, `IntervalStyle` postgres,
 //! `bytea_output` hex and `extra_float_digits` 1, which are fixed.
 
+mod array_text;
 mod binary;
 pub(crate) mod calendar;
 mod cast;

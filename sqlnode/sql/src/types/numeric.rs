@@ -325,11 +325,8 @@ impl Numeric {
         let Finite { digits, scale } = self else { return Ok(self.clone()) };
         // One digit more than asked for, so that rounding is right.
         let shift = 2 * (result_scale + 1);
-        let scaled = if shift >= *scale {
-            digits * power_of_ten(shift - scale)
-        } else {
-            digits / power_of_ten(scale - shift)
-        };
+        let scaled =
+            if shift >= *scale { digits * power_of_ten(shift - scale) } else { digits / power_of_ten(scale - shift) };
         Numeric::new(scaled.sqrt(), result_scale + 1)?.round(result_scale as i32)
     }
 
