@@ -164,10 +164,11 @@ impl Connection {
             }
             let mut waiting = Output::default();
             let keep = runnable.rows == RowsTo::Portal;
+            let names = prepared.names(info);
             let mut sink = WireSink {
                 columns,
                 formats: runnable.formats,
-                context: TextContext { time_zone: session.time_zone(), ..TextContext::utc() },
+                context: TextContext { time_zone: session.time_zone(), catalog: &*names, ..TextContext::utc() },
                 output: if keep { &mut waiting } else { output },
                 stream: if keep { None } else { Some(stream) },
                 handle: &handle,
