@@ -82,7 +82,7 @@ impl Binder<'_> {
             Ast::Subquery(query) => {
                 let position = self.place(ast);
                 let query = self.deeper(|binder| binder.bind_subquery(query))?;
-                let ty = single_column(&query.columns, position)?;
+                let ty = single_column(&query.columns, position, "subquery must return only one column")?;
                 Ok(self.subquery(SubqueryKind::Scalar, query.plan, ty, position))
             }
             Ast::Tuple(items) => {

@@ -245,7 +245,7 @@ impl<'a> Binder<'a> {
         if from != Type::Unknown && from != *to && !crate::types::can_cast(&from, to, CastContext::Assignment) {
             let message = match column {
                 "" => format!("expression must be of type {to}, not {from}"),
-                _ => format!("column \"{column}\" is of type {to} but expression is of type {from}"),
+                _ => format!("column \"{column}\" is of type {} but expression is of type {}", to.base(), from.base()),
             };
             return Err(SqlError::new(SqlState::DATATYPE_MISMATCH, message)
                 .with_hint("You will need to rewrite or cast the expression.")

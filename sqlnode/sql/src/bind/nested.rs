@@ -181,7 +181,7 @@ impl Binder<'_> {
         }
         let left = self.bind_expr(left)?;
         let query = self.deeper(|binder| binder.bind_subquery(query))?;
-        let element_ty = single_column(&query.columns, position)?;
+        let element_ty = single_column(&query.columns, position, "subquery has too many columns")?;
         let (left, comparison) = self.element_comparison(symbol, left, position, element_ty)?;
         let kind = SubqueryKind::Quantified { left: Box::new(left), comparison: Box::new(comparison), all };
         Ok(self.subquery(kind, query.plan, Type::Bool, position))
@@ -192,10 +192,10 @@ impl Binder<'_> {
     }
 }
 
-pub(super) fn single_column(columns: &[super::OutputColumn], position: Position) -> Result<Type> {
+pub(super) fn single_column(columns: &[super::OutputColumn], position: Position, many: &str) -> Result<Type> {
     match columns {
         [column] => Ok(column.ty.clone()),
         [] => Err(SqlError::new(SqlState::SYNTAX_ERROR, "subquery has no columns").at(position.get())),
-        _ => Err(SqlError::new(SqlState::SYNTAX_ERROR, "subquery has too many columns").at(position.get())),
+        _ => Err(SqlError::new(SqlState::SYNTAX_ERROR, many).at(position.get())),
     }
 }
