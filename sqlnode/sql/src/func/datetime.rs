@@ -518,10 +518,15 @@ fn make_date(a: &[Value], _: &Call<'_>) -> Result<Value> {
 
 fn make_interval(a: &[Value], _: &Call<'_>) -> Result<Value> {
     let part = |i: usize| a.get(i).map_or(0, int);
-    let months = i32::try_from(part(0) * 12 + part(1)).map_err(|_| out_of_range("interval"))?;
-    let days = i32::try_from(part(2) * 7 + part(3)).map_err(|_| out_of_range("interval"))?;
-    let seconds = a.get(6).map_or(0.0, float);
-    let micros = (part(4) * 3600 + part(5) * 60) * SECOND_MICROS + (seconds * 1e6).round() as i64;
+    let error = || out_of_range("interval");
+    let months = i32::try_from(part(0) * 12 + part(1)).map_err(|_| error())?;
+    let days = i32::try_from(part(2) * 7 + part(3)).map_err(|_| error())?;
+    let seconds = a.get(6).map_or(0.0, float) * 1e6;
+    if seconds.is_nan() || seconds.abs() > 9e18 {
+        return Err(error());
+    }
+    let whole = (i128::from(part(4)) * 3600 + i128::from(part(5)) * 60) * i128::from(SECOND_MICROS);
+    let micros = i64::try_from(whole + seconds.round() as i128).map_err(|_| error())?;
     Ok(Value::Interval(Interval { months, days, micros }))
 }
 

@@ -100,7 +100,7 @@ fn rounded(value: BigInt, digits: u32, scale: u32) -> Result<Numeric> {
 }
 
 fn scale_for(weight: f64, least: u32) -> u32 {
-    (16 - weight as i64).max(i64::from(least)).clamp(0, 1_000) as u32
+    (16 - weight.clamp(-2_000.0, 2_000.0) as i64).max(i64::from(least)).clamp(0, 1_000) as u32
 }
 
 /// e to the power of a number.

@@ -147,7 +147,11 @@ fn width_bucket(a: &[Value], _: &Call<'_>) -> Result<Value> {
         return error("lower bound cannot equal upper bound");
     }
     let position = (value - low) / (high - low) * count as f64;
-    Ok(Value::Int4(if position < 0.0 { 0 } else { (position.floor() as i64 + 1).min(count + 1) as i32 }))
+    Ok(Value::Int4(if position < 0.0 {
+        0
+    } else {
+        (position.floor() as i64).saturating_add(1).min(count + 1).min(i64::from(i32::MAX)) as i32
+    }))
 }
 
 fn scale(a: &[Value], _: &Call<'_>) -> Result<Value> {

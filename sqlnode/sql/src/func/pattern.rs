@@ -3,6 +3,8 @@
 //! PostgreSQL's regular expressions are translated to the crate `regex`, which runs in linear time. What it doesn't have
 //! (back references, look-around) is refused with 2201B.
 
+use std::cell::RefCell;
+
 use regex::{Regex, RegexBuilder};
 
 use super::registry::{Call, Entry};
@@ -12,6 +14,14 @@ use crate::types::{Type, Value};
 
 /// Bytes that a compiled regular expression may take.
 const REGEX_BYTES_MAX: usize = 1 << 20;
+
+/// Compiled patterns that a thread keeps.
+const RECENT_MAX: usize = 8;
+
+thread_local! {
+    /// Pattern, flags and compiled form, the last used first. It changes no answer, only when compiling is paid for.
+    static RECENT: RefCell<Vec<(String, String, Regex)>> = const { RefCell::new(Vec::new()) };
+}
 
 /// One step of a LIKE pattern.
 enum Step {
@@ -84,8 +94,22 @@ fn invalid(reason: &str) -> SqlError {
     SqlError::new(SqlState::INVALID_REGULAR_EXPRESSION, format!("invalid regular expression: {reason}"))
 }
 
-/// Compiles PostgreSQL's syntax and flags (`i`, `c`, `n`, `s`, `x`, `g` is the caller's).
+/// The compiled form of a pattern; the last few are kept, since a statement asks for the same one row after row.
 pub(crate) fn compile(pattern: &str, flags: &str) -> Result<Regex> {
+    RECENT.with_borrow_mut(|recent| {
+        if let Some(at) = recent.iter().position(|kept| kept.0 == pattern && kept.1 == flags) {
+            recent[..=at].rotate_right(1);
+            return Ok(recent[0].2.clone());
+        }
+        let regex = compile_anew(pattern, flags)?;
+        recent.truncate(RECENT_MAX - 1);
+        recent.insert(0, (pattern.to_string(), flags.to_string(), regex.clone()));
+        Ok(regex)
+    })
+}
+
+/// Compiles PostgreSQL's syntax and flags (`i`, `c`, `n`, `s`, `x`, `g` is the caller's).
+fn compile_anew(pattern: &str, flags: &str) -> Result<Regex> {
     let (mut pattern, mut literal) = (pattern, false);
     if let Some(rest) = pattern.strip_prefix("***:") {
         pattern = rest;

@@ -316,10 +316,128 @@ pub(crate) fn all_functions() -> impl Iterator<Item = (&'static str, Kind, usize
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::func::resolve::{resolve_function, resolve_operator};
+    use crate::func::testing::with_context;
+    use crate::types::{CastContext, cast};
 
     #[test]
     fn every_table_names_existing_types() {
         assert!(FUNCTIONS.len() > 150, "{}", FUNCTIONS.len());
         assert!(OPERATORS.len() > 30, "{}", OPERATORS.len());
+    }
+
+    /// Texts of values at the edges of a type.
+    fn edges(ty: &Type) -> &'static [&'static str] {
+        match ty {
+            Type::Bool => &["t", "f"],
+            Type::Int2 => &["-32768", "32767", "0", "-1"],
+            Type::Int4 => &["-2147483648", "2147483647", "0", "-1", "3"],
+            Type::Int8 => &["-9223372036854775808", "9223372036854775807", "0", "-1", "3"],
+            Type::Float4 | Type::Float8 => &["NaN", "Infinity", "-Infinity", "-0", "1e37", "-1e-37", "2.5"],
+            Type::Numeric(_) => &["NaN", "Infinity", "-Infinity", "0.00", "-1.5", "1e300", "1e-300", "123456789"],
+            Type::Bytea => &["", "\\x00ff"],
+            Type::Uuid => &["00000000-0000-0000-0000-000000000000"],
+            Type::Timestamptz | Type::Timestamp => {
+                &["infinity", "-infinity", "4713-01-01 BC", "294276-12-31 23:59:59", "2024-02-29 12:34:56.789"]
+            }
+            Type::Date => &["infinity", "-infinity", "4713-01-01 BC", "294276-12-31", "2024-02-29"],
+            Type::Time => &["00:00", "24:00", "12:34:56.789"],
+            Type::Interval => &["0", "-178000000 years", "178000000 years 2147483647 days", "-1 day 5.5 seconds"],
+            Type::Jsonb | Type::Json => &["null", "[]", "{}", "[1,[2,null],\"x\"]", "{\"a\":{\"b\":1}}", "-1.5"],
+            ty if ty.is_oid() => &["0", "23", "4294967295"],
+            Type::Array(element) => match **element {
+                Type::Text | Type::Name => &["{}", "{a,NULL}", "{{a},{b}}"],
+                Type::Int2 | Type::Int4 => &["{}", "{1,NULL}", "[-5:-4]={1,2}", "{{1},{2}}"],
+                _ => &["{}"],
+            },
+            Type::Record | Type::Void => &[],
+            _ => &[
+                "",
+                "é",
+                "a%\\",
+                "2024-01-01",
+                "year",
+                "[[:alpha:]]*(x)?",
+                "hex",
+                "FM999.0S",
+                "\"Q.x",
+                "Europe/Berlin",
+                "1",
+            ],
+        }
+    }
+
+    /// All values at the edges, and NULL.
+    fn values(ty: &Type, context: &EvalContext<'_>) -> Vec<Value> {
+        let read = |text: &&str| cast(&Value::text(text), &Type::Unknown, ty, CastContext::Explicit, context);
+        edges(ty)
+            .iter()
+            .map(|text| read(text).unwrap_or_else(|e| panic!("{ty} {text}: {e}")))
+            .chain([Value::Null])
+            .collect()
+    }
+
+    fn call_all(found: &Resolved, context: &EvalContext<'_>) -> usize {
+        let pools: Vec<Vec<Value>> = found.arguments.iter().map(|ty| values(ty, context)).collect();
+        let all: usize = pools.iter().map(Vec::len).product();
+        // All combinations of few arguments, a spread-out sample of many (a prime is no multiple of a pool's size).
+        let count = all.min(5_000);
+        for index in 0..count {
+            let mut number = index * 7_919 % all;
+            let arguments: Vec<Value> = pools
+                .iter()
+                .map(|pool| {
+                    let value = pool[number % pool.len()].clone();
+                    number /= pool.len();
+                    value
+                })
+                .collect();
+            match found.kind {
+                Kind::Scalar => {
+                    let _ = found.call(&arguments, context);
+                }
+                Kind::Set => {
+                    let _ = found.rows(&arguments, context).map(|rows| rows.take(20).count());
+                }
+                Kind::Aggregate => {
+                    let mut state = found.accumulator().unwrap();
+                    let _ = state.update(&arguments, context).and_then(|()| state.update(&arguments, context));
+                    let _ = state.finish(context);
+                }
+            }
+        }
+        count
+    }
+
+    #[test]
+    fn no_function_panics_at_the_edges() {
+        let stand_in = |parameter: &Parameter| match parameter {
+            Parameter::Exactly(ty) => ty.clone(),
+            Parameter::AnyArray => Type::array_of(Type::Int4),
+            _ => Type::Int4,
+        };
+        let calls = with_context(|context| {
+            let (mut calls, mut panicked) = (0, Vec::new());
+            for (table, operators) in [(&*FUNCTIONS, false), (&*OPERATORS, true)] {
+                for function in table.values().flatten() {
+                    let arguments: Vec<Type> =
+                        function.parameters.iter().chain(&function.variadic).map(stand_in).collect();
+                    let found = match arguments.as_slice() {
+                        [right] if operators => resolve_operator(function.name, None, right),
+                        [left, right] if operators => resolve_operator(function.name, Some(left), right),
+                        _ => resolve_function(function.name, &arguments),
+                    };
+                    let found = found.unwrap_or_else(|error| panic!("{error}"));
+                    let run = std::panic::AssertUnwindSafe(|| call_all(&found, context));
+                    match std::panic::catch_unwind(run) {
+                        Ok(count) => calls += count,
+                        Err(_) => panicked.push(format!("{}({arguments:?})", function.name)),
+                    }
+                }
+            }
+            assert!(panicked.is_empty(), "{}", panicked.join("\n"));
+            calls
+        });
+        assert!(calls > 10_000, "{calls}");
     }
 }

@@ -106,7 +106,7 @@ fn size_pretty(a: &[Value], _: &Call<'_>) -> Result<Value> {
             return name(format!("{size} {unit}"));
         }
         // Half a unit is rounded away from zero.
-        size = (size + 512 * size.signum()) / 1024;
+        size = size.saturating_add(512 * size.signum()) / 1024;
     }
     name(format!("{size} PB"))
 }

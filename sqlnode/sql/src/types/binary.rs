@@ -332,11 +332,54 @@ mod tests {
         }
     }
 
+    /// What the `_send` functions of PostgreSQL 15 gave for these values.
     #[test]
-    fn a_numeric_has_postgresqls_groups() {
-        let mut bytes = Vec::new();
-        encode_numeric(&Numeric::parse("12345.678").unwrap().unwrap(), &mut bytes);
-        assert_eq!(hex::encode(bytes), "0003000100000003000109291a7c");
+    fn binary_forms_are_postgresqls() {
+        let context = TextContext::utc();
+        for (ty, text, bytes) in [
+            ("numeric", "12345.678", "0003000100000003000109291a7c"),
+            ("numeric", "-0.0001", "0001ffff400000040001"),
+            ("numeric", "0.00", "0000000000000002"),
+            ("numeric", "100000000", "00010002000000000001"),
+            ("numeric", "NaN", "00000000c0000000"),
+            ("numeric", "99999999999999.9900", "00050003000000040063270f270f270f26ac"),
+            ("int2", "-2", "fffe"),
+            ("int4", "7", "00000007"),
+            ("int8", "-9", "fffffffffffffff7"),
+            ("float4", "1.5", "3fc00000"),
+            ("float8", "-0.1", "bfb999999999999a"),
+            ("bool", "t", "01"),
+            ("text", "hé", "68c3a9"),
+            ("bytea", r#"\x00ff"#, "00ff"),
+            ("uuid", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "a0eebc999c0b4ef8bb6d6bb9bd380a11"),
+            ("timestamptz", "2024-01-02 03:04:05.6+00", "0002b0ec851f1b00"),
+            ("timestamp", "infinity", "7fffffffffffffff"),
+            ("date", "2024-01-02", "0000223f"),
+            ("time", "10:20:30.5", "00000008ab1c58a0"),
+            ("interval", "1 mon -2 days +03:00:00", "0000000283baec00fffffffe00000001"),
+            ("jsonb", r#"{"a": [1, null]}"#, "017b2261223a205b312c206e756c6c5d7d"),
+            ("oid", "4294967295", "ffffffff"),
+            (
+                "int4[]",
+                "{1,NULL,3}",
+                "00000001000000010000001700000003000000010000000400000001ffffffff0000000400000003",
+            ),
+            (
+                "text[]",
+                "{{a,b},{c,d}}",
+                "000000020000000000000019000000020000000100000002000000010000000161000000016200000001630000000164",
+            ),
+            ("int2[]", "[0:1]={5,6}", "0000000100000000000000150000000200000000000000020005000000020006"),
+            ("name", "abc", "616263"),
+        ] {
+            let ty = Type::by_name(ty).unwrap();
+            let value = decode_text(text, &ty, &context).unwrap();
+            let mut out = Vec::new();
+            encode_binary(&value, &ty, &mut out);
+            assert_eq!(hex::encode(&out), bytes, "{ty} {text}");
+            let back = decode_binary(&out, &ty).unwrap();
+            assert_eq!(encode_text(&back, &ty, &context), text, "{ty}");
+        }
     }
 
     proptest! {

@@ -43,7 +43,11 @@ pub fn decode_text(text: &str, ty: &Type, context: &TextContext<'_>) -> Result<V
         Type::Char(Some(length)) => Value::Text(fit_text(checked(text)?, *length, ty, false)?),
         Type::Name => Value::text(truncate_name(checked(text)?)),
         Type::Bool => Value::Bool(parse_bool(trimmed).ok_or_else(|| invalid(ty, text))?),
-        Type::CharByte => Value::CharByte(text.bytes().next().unwrap_or(0)),
+        Type::CharByte => Value::CharByte(match text.as_bytes() {
+            // As bytes that are no ASCII print.
+            [b'\\', a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7'] => (a - b'0') * 64 + (b - b'0') * 8 + (c - b'0'),
+            bytes => bytes.first().copied().unwrap_or(0),
+        }),
         Type::Int2 => Value::Int2(integer()?.try_into().map_err(|_| too_large(text, ty))?),
         Type::Int4 => Value::Int4(integer()?.try_into().map_err(|_| too_large(text, ty))?),
         Type::Int8 => Value::Int8(integer()?),
@@ -479,6 +483,8 @@ pub(crate) fn quote_identifier(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn round(text: &str, ty: &Type) -> String {
@@ -512,6 +518,30 @@ mod tests {
             (Type::Bool, " yes ", "t"),
         ] {
             assert_eq!(round(input, &ty), printed, "{ty} {input}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(3000))]
+
+        #[test]
+        fn any_text_is_read_or_refused(
+            text in prop_oneof![
+                any::<String>(),
+                "[-+0-9:./ TZtzaeijmnoprubcdfhkwyé{}\"',\\\\]{0,24}",
+                "[0-9]{1,6}[-/.][0-9a-z]{1,4}[-/.][0-9]{1,4}[ T]?[0-9]{0,3}:?[0-9:.]{0,12}[-+ A-Za-z/0-9:]{0,12}",
+                "P?[-+]?[0-9.]{1,12} ?[a-zA-Z]{0,9}[-+ 0-9:.a-zA-Z]{0,16}",
+            ],
+        ) {
+            let context = TextContext::utc();
+            for ty in Type::all().chain([Type::array_of(Type::Int4), Type::array_of(Type::Text), Type::Numeric(Some((5, 2)))]) {
+                if let Ok(value) = decode_text(&text, &ty, &context) {
+                    // What was read prints as something that is read as the same.
+                    let printed = encode_text(&value, &ty, &context);
+                    let again = decode_text(&printed, &ty, &context);
+                    prop_assert_eq!(again.as_ref(), Ok(&value), "{} {:?} {:?}", ty, text, printed);
+                }
+            }
         }
     }
 
