@@ -254,6 +254,13 @@ impl Binder<'_> {
                 }
             }
         }
+        // Functions that are called without parentheses, and that the parser takes for names.
+        if let [ident] = parts
+            && ident.quote_style.is_none()
+            && matches!(column.as_str(), "current_schema" | "current_role")
+        {
+            return self.call_function(column, vec![], position.into());
+        }
         Err(match table {
             Some(table) => {
                 let message = format!("missing FROM-clause entry for table \"{table}\"");
