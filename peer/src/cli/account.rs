@@ -39,7 +39,7 @@ pub(super) struct LoginArgs {
 #[derive(Args, Debug)]
 struct DeviceArgs {
     /// What this device is called [default: the host's name]
-    #[arg(long = "device", value_name = "NAME")]
+    #[arg(id = "device_name", long = "device", value_name = "NAME")]
     name: Option<String>,
     /// What this device is
     #[arg(long = "device-type", value_enum, default_value = "desktop")]
@@ -112,7 +112,7 @@ pub(super) async fn login(context: &Context, args: LoginArgs) -> Result<(), ApiE
 pub(super) async fn logout(context: &Context) -> Result<(), ApiError> {
     Cluster::new(&context.home)?.logout().await?;
     context.print(&json!({ "logged_out": true }), |_| {
-        println!("Logged out. Keys and history stay in {}", context.home.root().display())
+        say!("Logged out. Keys and history stay in {}", context.home.root().display())
     });
     Ok(())
 }
@@ -130,7 +130,7 @@ pub(super) async fn whoami(context: &Context) -> Result<(), ApiError> {
         "device": device.name,
     });
     context.print(&value, |_| {
-        println!(
+        say!(
             "{} ({}) on {}",
             print::clean(&account.display_name),
             print::clean(&account.login_name),
@@ -162,7 +162,7 @@ pub(super) async fn device(context: &Context, command: DeviceCommand) -> Result<
                         (false, true) => "  this device",
                         (false, false) => "",
                     };
-                    println!("{}  {}  {}{state}", &id[..12], print::clean(&device.name), device_type(device));
+                    say!("{}  {}  {}{state}", &id[..12], print::clean(&device.name), device_type(device));
                 }
             });
         }
@@ -175,7 +175,7 @@ pub(super) async fn device(context: &Context, command: DeviceCommand) -> Result<
                 context.home.save_session(&LoginSession { device_name: renamed.name.clone(), ..session.clone() })?;
             }
             context.print(&device_json(&renamed, &session.device_id), |_| {
-                println!("It is called {} now", print::clean(&renamed.name))
+                say!("It is called {} now", print::clean(&renamed.name))
             });
         }
         DeviceCommand::Revoke { device } => {
@@ -183,7 +183,7 @@ pub(super) async fn device(context: &Context, command: DeviceCommand) -> Result<
             let device = find(&devices, &device)?;
             let revoked = cluster.revoke_device(&device.device_id).await?;
             let own = context.home.must_session()?.device_id;
-            context.print(&device_json(&revoked, &own), |_| println!("{} is thrown out", print::clean(&revoked.name)));
+            context.print(&device_json(&revoked, &own), |_| say!("{} is thrown out", print::clean(&revoked.name)));
         }
     }
     Ok(())
@@ -224,8 +224,8 @@ pub(super) async fn server(context: &Context, command: ServerCommand) -> Result<
         "version": described.version,
     });
     context.print(&value, |_| {
-        println!("cluster   {} (version {})", server.cluster_id, print::clean(&described.version));
-        println!("nodes     {}", print::clean(&server.addresses.join(", ")));
+        say!("cluster   {} (version {})", server.cluster_id, print::clean(&described.version));
+        say!("nodes     {}", print::clean(&server.addresses.join(", ")));
     });
     Ok(())
 }
@@ -239,7 +239,7 @@ fn welcome(context: &Context, session: &LoginSession) {
         "device": session.device_name,
     });
     context.print(&value, |_| {
-        println!("Logged in as {} on {}.", print::clean(&session.login_name), print::clean(&session.device_name));
+        say!("Logged in as {} on {}.", print::clean(&session.login_name), print::clean(&session.device_name));
     });
 }
 

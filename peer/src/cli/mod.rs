@@ -10,6 +10,11 @@
 //! Every command prints for people, or with `--json` one JSON value (several lines where things go on for a while).
 //! Exit statuses: [`crate::api::ErrorCode::exit_code`]. Secrets come from a prompt, standard input or a file.
 
+/// `println!` that ends the process quietly when nobody reads any more, as in `rockpool history | head`.
+macro_rules! say {
+    ($($argument:tt)*) => { $crate::cli::print::line(format_args!($($argument)*)) };
+}
+
 mod account;
 mod local;
 mod open;
@@ -122,7 +127,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if json {
-                println!("{}", serde_json::json!({ "error": error }));
+                say!("{}", serde_json::json!({ "error": error }));
             } else {
                 eprintln!("rockpool: {}", print::clean_lines(&error.message));
             }
@@ -167,7 +172,7 @@ impl Context {
     fn print<T: serde::Serialize>(&self, value: &T, text: impl FnOnce(&T)) {
         if self.json {
             let line = serde_json::to_string(value).expect("what is printed has string keys only");
-            println!("{line}");
+            say!("{line}");
         } else {
             text(value);
         }
@@ -183,4 +188,20 @@ fn start_logging(verbose: u8) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("ROCKPOOL_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+        let signup = ["rockpool", "signup", "ann", "--display", "Ann", "--device", "laptop", "--password-file", "-"];
+        assert!(Cli::try_parse_from(signup).is_ok());
+        assert!(Cli::try_parse_from(["rockpool", "get", "3f", "--to", "/tmp", "--json"]).is_ok());
+        assert!(Cli::try_parse_from(["rockpool", "pool", "invite", "reef", "--uses", "0"]).is_err());
+        assert!(Cli::try_parse_from(["rockpool", "login", "ann", "--password", "secret"]).is_err(), "never from argv");
+    }
 }

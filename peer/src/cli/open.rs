@@ -41,9 +41,8 @@ pub(super) async fn run(context: &Context, args: OpenArgs) -> Result<(), ApiErro
     let pool = pools::find(context, &cluster, &args.pool).await?;
     if let Some(running) = leave_other(&context.home, &pool).await? {
         if args.detach {
-            context.print(&running, |status| {
-                println!("{} is open already (pid {})", print::clean(&status.pool), status.pid)
-            });
+            context
+                .print(&running, |status| say!("{} is open already (pid {})", print::clean(&status.pool), status.pid));
             return Ok(());
         }
         let local = Local::connect(&context.home).await?;
@@ -134,7 +133,7 @@ async fn detach(context: &Context, pool: &KnownPool) -> Result<(), ApiError> {
     let status = tokio::time::timeout(HANDOVER_DEADLINE, opened).await.map_err(|_| {
         ApiError::new(ErrorCode::Unavailable, format!("the pool is not open yet. See {}", log_path.display()))
     })??;
-    context.print(&status, |status| println!("{} is open (pid {})", print::clean(&status.pool), status.pid));
+    context.print(&status, |status| say!("{} is open (pid {})", print::clean(&status.pool), status.pid));
     Ok(())
 }
 
@@ -164,9 +163,9 @@ async fn print_events(context: &Context, mut events: LocalEvents) -> Result<(), 
         let Some(line) = line else { return Ok(()) };
         if let ReplyBody::Event(event) = line.body {
             if context.json {
-                println!("{}", serde_json::to_string(&event).expect("events have string keys only"));
+                say!("{}", serde_json::to_string(&event).expect("events have string keys only"));
             } else if let Some(text) = print::event(&event) {
-                println!("{text}");
+                say!("{text}");
             }
             if let Event::Closed { reason, text } = event {
                 return closed(&reason, text);

@@ -53,7 +53,7 @@ pub(super) async fn run(context: &Context, command: PoolCommand) -> Result<(), A
         PoolCommand::Create { name } => {
             let pool = known(&cluster.create_pool(&name).await?);
             remember(&context.home, pool.clone())?;
-            context.print(&pool, |pool| println!("Made {} ({})", print::clean(&pool.name), pool.pool_id));
+            context.print(&pool, |pool| say!("Made {} ({})", print::clean(&pool.name), pool.pool_id));
         }
         PoolCommand::Ls => {
             let (pools, fresh) = match cluster.pools().await {
@@ -68,7 +68,7 @@ pub(super) async fn run(context: &Context, command: PoolCommand) -> Result<(), A
             context.print(&pools, |pools| {
                 for pool in pools {
                     let members = print::plural(pool.members as usize, "member", "members");
-                    println!(
+                    say!(
                         "{}  {}  {}, {} {members}",
                         &pool.pool_id[..12],
                         print::clean(&pool.name),
@@ -86,7 +86,7 @@ pub(super) async fn run(context: &Context, command: PoolCommand) -> Result<(), A
             let reply = cluster.invite(&id_bytes(&pool)?, uses, ttl).await?;
             let invite = format!("{INVITE_PREFIX}{}", URL_SAFE_NO_PAD.encode(&reply.invite));
             let value = json!({ "invite": invite, "uses": reply.uses, "expires_at_us": reply.expires_at_us });
-            context.print(&value, |_| println!("{invite}"));
+            context.print(&value, |_| say!("{invite}"));
         }
         PoolCommand::Join { invite } => {
             let text =
@@ -94,7 +94,7 @@ pub(super) async fn run(context: &Context, command: PoolCommand) -> Result<(), A
             let pool = known(&cluster.join(&parse_invite(&text)?).await?);
             remember(&context.home, pool.clone())?;
             context.print(&pool, |pool| {
-                println!(
+                say!(
                     "You belong to {} now. Open it with: rockpool open {}",
                     print::clean(&pool.name),
                     &pool.pool_id[..12]
@@ -107,7 +107,7 @@ pub(super) async fn run(context: &Context, command: PoolCommand) -> Result<(), A
             let left: Vec<_> =
                 context.home.known_pools()?.into_iter().filter(|known| known.pool_id != pool.pool_id).collect();
             context.home.save_known_pools(&left)?;
-            context.print(&pool, |pool| println!("You left {}", print::clean(&pool.name)));
+            context.print(&pool, |pool| say!("You left {}", print::clean(&pool.name)));
         }
     }
     Ok(())

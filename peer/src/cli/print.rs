@@ -3,6 +3,14 @@
 use crate::api::{DeviceView, Event, MessageView, OfferView, StatusView};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use std::io::Write;
+
+/// Prints a line on standard output; ends the process when nobody reads it.
+pub(super) fn line(text: std::fmt::Arguments<'_>) {
+    if writeln!(std::io::stdout(), "{text}").is_err() {
+        std::process::exit(0);
+    }
+}
 
 /// One line of somebody else's text: no control, bidirectional or invisible characters, no line breaks.
 pub(super) fn clean(text: &str) -> String {
@@ -42,9 +50,9 @@ pub(super) fn offer(offer: &OfferView) -> String {
 
 /// How the open pool stands.
 pub(super) fn status(status: &StatusView) {
-    println!("pool      {} ({})", clean(&status.pool), status.pool_id);
-    println!("device    {}", device(&status.me));
-    println!(
+    say!("pool      {} ({})", clean(&status.pool), status.pool_id);
+    say!("device    {}", device(&status.me));
+    say!(
         "cluster   {}",
         if status.cluster_connected { "connected" } else { "out of reach: talking goes on, joining and inviting wait" }
     );
@@ -56,12 +64,12 @@ pub(super) fn status(status: &StatusView) {
         } else {
             "connecting"
         };
-        println!("present   {} ({link})", device(present));
+        say!("present   {} ({link})", device(present));
     }
-    println!("messages  {}{}", status.messages, if status.gaps { ", some still missing" } else { "" });
-    println!("offers    {}", status.offers);
+    say!("messages  {}{}", status.messages, if status.gaps { ", some still missing" } else { "" });
+    say!("offers    {}", status.offers);
     for download in &status.downloads {
-        println!("download  {download}");
+        say!("download  {download}");
     }
 }
 

@@ -73,7 +73,7 @@ pub(super) async fn say(context: &Context, args: SayArgs) -> Result<(), ApiError
     };
     let text = text.trim_end_matches('\n').to_string();
     match Local::connect(&context.home).await?.ask(Request::Say { text }, drop).await? {
-        Reply::Message(message) => context.print(&message, |message| println!("{}", print::message(message))),
+        Reply::Message(message) => context.print(&message, |message| say!("{}", print::message(message))),
         other => return Err(unexpected(&other)),
     }
     Ok(())
@@ -86,7 +86,7 @@ pub(super) async fn retract(context: &Context, args: RetractArgs) -> Result<(), 
 pub(super) async fn history(context: &Context, args: HistoryArgs) -> Result<(), ApiError> {
     match Local::connect(&context.home).await?.ask(Request::History { limit: args.limit }, drop).await? {
         Reply::History(messages) => context.print(&messages, |messages| {
-            messages.iter().for_each(|message| println!("{}", print::message(message)));
+            messages.iter().for_each(|message| say!("{}", print::message(message)));
         }),
         other => return Err(unexpected(&other)),
     }
@@ -96,7 +96,7 @@ pub(super) async fn history(context: &Context, args: HistoryArgs) -> Result<(), 
 pub(super) async fn offers(context: &Context) -> Result<(), ApiError> {
     match Local::connect(&context.home).await?.ask(Request::Offers, drop).await? {
         Reply::Offers(offers) => context.print(&offers, |offers| {
-            offers.iter().for_each(|offer| println!("{}", print::offer(offer)));
+            offers.iter().for_each(|offer| say!("{}", print::offer(offer)));
         }),
         other => return Err(unexpected(&other)),
     }
@@ -110,7 +110,7 @@ pub(super) async fn send(context: &Context, args: SendArgs) -> Result<(), ApiErr
     let reply = local.ask(Request::Send { paths }, |event| bar.show(&event)).await;
     bar.clear();
     match reply? {
-        Reply::Offered(offer) => context.print(&offer, |offer| println!("{}", print::offer(offer))),
+        Reply::Offered(offer) => context.print(&offer, |offer| say!("{}", print::offer(offer))),
         other => return Err(unexpected(&other)),
     }
     Ok(())
@@ -144,7 +144,7 @@ pub(super) async fn get(context: &Context, args: GetArgs) -> Result<(), ApiError
         Reply::Downloaded(download) => context.print(&download, |download| {
             let seconds = (download.elapsed_ms as f64 / 1000.0).max(0.001);
             let rate = download.received_bytes as f64 / seconds;
-            println!(
+            say!(
                 "{} in {} {}, {:.1} s, {}/s",
                 print::bytes(download.bytes),
                 download.files,
@@ -152,7 +152,7 @@ pub(super) async fn get(context: &Context, args: GetArgs) -> Result<(), ApiError
                 seconds,
                 print::bytes(rate as u64)
             );
-            download.paths.iter().for_each(|path| println!("{}", print::clean(&path.to_string_lossy())));
+            download.paths.iter().for_each(|path| say!("{}", print::clean(&path.to_string_lossy())));
         }),
         other => return Err(unexpected(&other)),
     }
@@ -165,7 +165,7 @@ pub(super) async fn close(context: &Context) -> Result<(), ApiError> {
 
 async fn done(context: &Context, request: Request, text: &str) -> Result<(), ApiError> {
     match Local::connect(&context.home).await?.ask(request, drop).await? {
-        Reply::Done => context.print(&serde_json::json!({ "done": true }), |_| println!("{text}")),
+        Reply::Done => context.print(&serde_json::json!({ "done": true }), |_| say!("{text}")),
         other => return Err(unexpected(&other)),
     }
     Ok(())
@@ -198,7 +198,7 @@ impl Progress {
     /// Shows how far hashing or downloading is.
     pub(super) fn show(&mut self, event: &Event) {
         if self.json {
-            println!("{}", serde_json::to_string(event).expect("events have string keys only"));
+            say!("{}", serde_json::to_string(event).expect("events have string keys only"));
             return;
         }
         match event {
