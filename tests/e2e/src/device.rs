@@ -1,6 +1,6 @@
 //! One device: a home folder, and `rockpool` run in it.
 
-use crate::process::{Process, binary};
+use crate::process::{Process, binary, limited};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
@@ -29,12 +29,14 @@ pub struct Device {
     pub home: PathBuf,
     /// What tests call it.
     pub name: String,
+    /// How long a file of its processes may get, when that is bounded.
+    pub file_bytes_max: Option<u64>,
 }
 
 impl Device {
     /// A device called `name` with its home below `root`, which knows the cluster at `address`.
     pub fn new(root: &Path, name: &str, address: &str) -> Result<Device> {
-        let device = Device { home: root.join(name), name: name.to_string() };
+        let device = Device { home: root.join(name), name: name.to_string(), file_bytes_max: None };
         device.must(&["server", "add", address])?;
         Ok(device)
     }
@@ -43,7 +45,7 @@ impl Device {
     pub fn command(&self, words: &[&str]) -> Result<Command> {
         let mut command = Command::new(binary("rockpool")?);
         command.arg("--home").arg(&self.home).arg("--json").args(words);
-        Ok(command)
+        Ok(limited(command, self.file_bytes_max))
     }
 
     /// Runs a command to its end, with `input` on its standard input.

@@ -7,6 +7,7 @@
 //!   device    rockpool: one home; commands with --json, an open pool whose events are read
 //!   sql       a PostgreSQL connection with the folder's pgpass and certificate authority
 //!   files     folders to share, and their fingerprints
+//!   disk      a disk that is soon full
 //! ```
 //!
 //! Nothing here sleeps for a while and hopes: [`process::wait_until`] polls a condition up to a deadline and says what it
@@ -14,6 +15,7 @@
 
 pub mod cluster;
 pub mod device;
+pub mod disk;
 pub mod files;
 pub mod node;
 pub mod process;
@@ -21,5 +23,6 @@ pub mod sql;
 
 pub use cluster::Cluster;
 pub use device::{Device, OpenPool};
+pub use disk::SmallDisk;
 pub use node::Node;
 pub use process::{Process, wait_until};

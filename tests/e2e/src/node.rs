@@ -1,6 +1,6 @@
 //! One `rockpool-node`.
 
-use crate::process::{Process, binary, free_port, wait_until};
+use crate::process::{Process, binary, free_port, limited, wait_until};
 use anyhow::{Context, Result};
 use serde_json::Value;
 use std::io::{Read, Write};
@@ -25,7 +25,10 @@ pub struct Node {
     pub http: String,
     /// The process, while it runs.
     pub process: Option<Process>,
-    log: PathBuf,
+    /// How long a file of its may get, when that is bounded.
+    pub file_bytes_max: Option<u64>,
+    /// Where its output goes.
+    pub log: PathBuf,
 }
 
 impl Node {
@@ -37,6 +40,7 @@ impl Node {
             pg_port: free_port()?,
             http: format!("127.0.0.1:{}", free_port()?),
             process: None,
+            file_bytes_max: None,
             log: data.with_extension("log"),
         })
     }
@@ -50,7 +54,7 @@ impl Node {
             .arg(&self.data)
             .args(["--grpc", &self.grpc, "--http", &self.http])
             .args(["--pg", &format!("127.0.0.1:{}", self.pg_port)]);
-        Ok(command)
+        Ok(limited(command, self.file_bytes_max))
     }
 
     /// Starts the process. `join` is the address of a member and a token.

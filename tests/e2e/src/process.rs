@@ -52,6 +52,16 @@ pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
+/// The same command, whose files may not get longer than `file_bytes_max`: a write beyond it fails, as on a full disk.
+pub fn limited(command: Command, file_bytes_max: Option<u64>) -> Command {
+    let Some(bytes) = file_bytes_max else { return command };
+    let mut shell = Command::new("sh");
+    // The limit counts blocks of 512 bytes. Without the trap, the signal would end the process instead of its write.
+    shell.arg("-c").arg(format!("trap '' XFSZ; ulimit -f {}; exec \"$@\"", bytes / 512)).arg("sh");
+    shell.arg(command.get_program()).args(command.get_args());
+    shell
+}
+
 /// A child process. Killed when dropped.
 #[derive(Debug)]
 pub struct Process {

@@ -307,7 +307,7 @@ fn psql_line(node: &Node) -> String {
     )
 }
 
-const QUERY: &str = "SELECT p.name AS pool, a.display_name AS member, d.name AS device, d.type \
+const QUERY: &str = "SELECT p.name AS pool, a.display_name AS member, d.name AS device, d.kind \
     FROM meta.pools p JOIN meta.members m ON m.pool_id = p.pool_id JOIN meta.accounts a ON a.account_id = m.account_id \
     JOIN meta.devices d ON d.account_id = a.account_id ORDER BY 1, 2, 3";
 
