@@ -75,7 +75,7 @@ fn a_setting_that_cannot_be_is_named_with_its_line() -> Result<()> {
 #[test]
 fn a_folder_belongs_to_one_process_of_one_node_of_one_cluster() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let cluster = Cluster::start(&folder.path().join("one"), 1)?;
+    let cluster = Cluster::start(folder.path(), 1)?;
     let first = &cluster.nodes[0];
 
     // A second process on a folder that is in use.
