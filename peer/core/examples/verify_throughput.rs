@@ -2,6 +2,8 @@
 //!
 //!     cargo run --release -p rockpool-peer-core --example verify_throughput
 
+#![allow(clippy::disallowed_types)] // An example is a program of its own: it may look at the clock.
+
 use std::sync::Arc;
 use std::time::Instant;
 

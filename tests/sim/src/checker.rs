@@ -10,6 +10,7 @@
 //! must have been settled before the check: the run asks for it in its second phase.
 
 use crate::history::{Event, Fate, Read};
+use rockpool_engine::kv::Pair;
 use rockpool_engine::{Time, Timestamp};
 use std::collections::BTreeMap;
 
@@ -110,7 +111,7 @@ fn option(value: Option<&Vec<u8>>) -> String {
     value.map_or("nothing".into(), |value| text(value))
 }
 
-fn pairs(pairs: &[(Vec<u8>, Vec<u8>)]) -> String {
+fn pairs(pairs: &[Pair]) -> String {
     pairs.iter().map(|(key, value)| format!("{}={}", text(key), text(value))).collect::<Vec<_>>().join(" ")
 }
 

@@ -1,5 +1,6 @@
 //! What clients did and were told.
 
+use rockpool_engine::kv::Pair;
 use rockpool_engine::{RequestId, Time, Timestamp, TxnId};
 
 /// Something that a transaction saw.
@@ -8,7 +9,7 @@ pub enum Read {
     /// One key.
     Key(Vec<u8>, Option<Vec<u8>>),
     /// All keys from a start to an end.
-    Span(Vec<u8>, Vec<u8>, Vec<(Vec<u8>, Vec<u8>)>),
+    Span(Vec<u8>, Vec<u8>, Vec<Pair>),
 }
 
 /// What became of a transaction, as its client knows.

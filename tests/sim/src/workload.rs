@@ -7,7 +7,7 @@
 
 use crate::history::Read;
 use crate::rng::Stream;
-use rockpool_engine::kv::Direction;
+use rockpool_engine::kv::{Direction, Pair};
 use rockpool_engine::{Transaction, TransactionError};
 
 /// What each account begins with.
@@ -170,12 +170,7 @@ fn get(t: &Transaction, seen: &mut Seen, key: Vec<u8>) -> Result<Option<Vec<u8>>
     Ok(value)
 }
 
-fn scan(
-    t: &Transaction,
-    seen: &mut Seen,
-    start: &[u8],
-    end: &[u8],
-) -> Result<Vec<(Vec<u8>, Vec<u8>)>, TransactionError> {
+fn scan(t: &Transaction, seen: &mut Seen, start: &[u8], end: &[u8]) -> Result<Vec<Pair>, TransactionError> {
     let all = t.scan(start, end, Direction::Forward).collect::<Result<Vec<_>, _>>()?;
     seen.reads.push(Read::Span(start.to_vec(), end.to_vec(), all.clone()));
     Ok(all)
