@@ -7,6 +7,7 @@ use bytes::Bytes;
 use rockpool_proto::DeviceId;
 
 use super::Peer;
+use super::links::Link;
 use super::writing::Draft;
 use crate::entry::{Body, EntryId, FileOffer};
 use crate::event::Warning;
@@ -306,7 +307,9 @@ impl Peer {
     /// Carries out what seeder and downloads want.
     pub(super) fn settle_files(&mut self) -> bool {
         let mut moved = false;
-        while let Some((ticket, range)) = self.files.seeder.poll_read(&mut self.files.numbers) {
+        let links = &self.links;
+        let carries_bulk = |device| links.get(&device).is_some_and(Link::carries_bulk);
+        while let Some((ticket, range)) = self.files.seeder.poll_read(&mut self.files.numbers, carries_bulk) {
             self.outputs.push_back(Output::Files(FileCommand::Read(ticket, range)));
             moved = true;
         }

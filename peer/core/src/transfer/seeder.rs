@@ -149,12 +149,19 @@ impl Seeder {
         }
     }
 
-    /// The next read to start, if there is room for one.
-    pub(crate) fn poll_read(&mut self, numbers: &mut Numbers) -> Option<(Ticket, ReadRange)> {
+    /// The next read to start, if there is room for one. A device whose bulk channel does not stand (`carries_bulk`) waits:
+    /// what was read for it could not be sent, and would count as unsent for good.
+    pub(crate) fn poll_read(
+        &mut self,
+        numbers: &mut Numbers,
+        carries_bulk: impl Fn(DeviceId) -> bool,
+    ) -> Option<(Ticket, ReadRange)> {
         if self.reads.len() >= READS_MAX {
             return None;
         }
-        let ready = |(_, line): &(&DeviceId, &Line)| !line.requests.is_empty() && line.unsent_bytes < UNSENT_BYTES_MAX;
+        let ready = |(device, line): &(&DeviceId, &Line)| {
+            !line.requests.is_empty() && line.unsent_bytes < UNSENT_BYTES_MAX && carries_bulk(**device)
+        };
         let after = self.lines.iter().filter(|(device, _)| Some(**device) > self.turn);
         let device = *after.chain(self.lines.iter()).find(ready)?.0;
         self.turn = Some(device);
