@@ -24,6 +24,10 @@ const TASK: &str = "ROCKPOOL_TEST_TASK";
 #[tokio::test(flavor = "multi_thread")]
 async fn device() {
     let Ok(task) = std::env::var(TASK) else { return };
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
     let words: Vec<&str> = task.split('\n').collect();
     let home = Home::open(Some(Path::new(words[0]))).unwrap();
     let daemon = hub::open(&home, words[1], words[2].parse().unwrap()).await;

@@ -49,6 +49,9 @@ impl Links {
 
     /// Carries out a command.
     pub(super) fn command(&mut self, command: LinkCommand) {
+        if !matches!(command, LinkCommand::AddCandidate { .. }) {
+            tracing::debug!(command = %one_line(&command), "link");
+        }
         let id = match &command {
             LinkCommand::CreateOffer { connection, .. }
             | LinkCommand::AcceptOffer { connection, .. }
@@ -80,6 +83,7 @@ impl Links {
 
     /// Sends frames. The machine bounds what is not reported as sent.
     pub(super) fn send(&self, id: ConnectionId, frames: Vec<Bytes>) {
+        tracing::trace!(connection = ?id, sizes = ?frames.iter().map(Bytes::len).collect::<Vec<_>>(), "send");
         if let Some(connection) = self.open.get(&id) {
             let _ = connection.frames.send(frames);
         }
@@ -91,6 +95,18 @@ impl Links {
         for task in self.closing.drain(..).chain(open) {
             let _ = task.await;
         }
+    }
+}
+
+/// A command without the text of descriptions.
+fn one_line(command: &LinkCommand) -> String {
+    match command {
+        LinkCommand::CreateOffer { connection, ice_restart: false } => format!("{connection:?} offer"),
+        LinkCommand::CreateOffer { connection, ice_restart: true } => format!("{connection:?} offer, ICE restart"),
+        LinkCommand::AcceptOffer { connection, .. } => format!("{connection:?} accept offer"),
+        LinkCommand::AcceptAnswer { connection, .. } => format!("{connection:?} accept answer"),
+        LinkCommand::AddCandidate { connection, .. } => format!("{connection:?} candidate"),
+        LinkCommand::Close(connection) => format!("{connection:?} close"),
     }
 }
 
@@ -221,10 +237,17 @@ async fn receive(
                         let _ = drained.send(());
                     });
                 }
+                tracing::debug!(connection = ?id, "open");
                 Input::ChannelOpen(id)
             }
-            LinkEvent::Frame(frame) => Input::Frame(id, frame),
-            LinkEvent::Disconnected => Input::Disconnected(id),
+            LinkEvent::Frame(frame) => {
+                tracing::trace!(connection = ?id, size = frame.len(), "frame");
+                Input::Frame(id, frame)
+            }
+            LinkEvent::Disconnected => {
+                tracing::debug!(connection = ?id, "disconnected");
+                Input::Disconnected(id)
+            }
             LinkEvent::Closed(reason) => {
                 tracing::debug!(reason, connection = ?id, "closed");
                 Input::Closed(id)

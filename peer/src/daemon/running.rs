@@ -247,8 +247,10 @@ impl Running {
     fn happened(&mut self, happening: Happening) {
         match happening {
             Happening::Input(input) => {
-                if let Input::RangeStored(_, Err(error)) = &input {
-                    tracing::warn!(%error, "storing");
+                match &input {
+                    Input::RangeStored(_, Err(error)) => tracing::warn!(%error, "storing"),
+                    Input::RangeRead(_, Err(error)) => tracing::warn!(%error, "reading"),
+                    _ => {}
                 }
                 self.input(input);
             }
