@@ -279,6 +279,13 @@ mod tests {
         let long = Bytes::from(vec![0; limits::PEER_FRAME_BYTES_MAX + 1]);
         assert_eq!(Frame::decode(long), Err(FrameError::TooLong(limits::PEER_FRAME_BYTES_MAX + 1)));
         assert_eq!(Frame::decode(Bytes::new()), Err(FrameError::Unknown));
+        let request = |pieces: usize| {
+            let piece = (0, GroupRange { first: 0, count: 1 });
+            Frame::RangesRequest { request: 1, root: Root([1; 32]), pieces: vec![piece; pieces] }.encode()
+        };
+        for pieces in [0, PIECES_PER_REQUEST_MAX + 1] {
+            assert_eq!(Frame::decode(request(pieces)), Err(FrameError::Malformed("number of pieces")));
+        }
         // Field 1000, as a later version might send.
         assert_eq!(Frame::decode(Bytes::from_static(&[0xc0, 0x3e, 1])), Err(FrameError::Unknown));
     }

@@ -4,7 +4,7 @@ use prost::Message as _;
 use rockpool_proto::peer::v1 as wire;
 
 use super::*;
-use crate::entry::HybridTime;
+use crate::entry::{ENTRY_BYTES_MAX, EntryError, HybridTime};
 use crate::roster::{Member, MemberDevice};
 use rockpool_proto::AccountId;
 
@@ -85,6 +85,18 @@ fn altered_and_forged_entries_are_refused() {
     assert!(matches!(log.insert(&directory, honest, 5_000), Inserted::Entries(_)));
     // Of another pool.
     assert!(StoredEntry::from_bytes(PoolId([2; 16]), bytes.into()).is_err());
+}
+
+#[test]
+fn a_text_that_is_too_long_is_refused_whoever_signed_it() {
+    let read = |chars: usize| {
+        let entry = write(1, 1, None, 1_000, &"ä".repeat(chars));
+        StoredEntry::from_wire(POOL, entry.to_wire()).map(|entry| entry.id.counter)
+    };
+    let most = rockpool_proto::limits::MESSAGE_TEXT_CHARS_MAX;
+    assert_eq!(read(most), Ok(1));
+    assert_eq!(read(most + 1), Err(EntryError::Malformed("its text is too long")));
+    assert!(matches!(read(ENTRY_BYTES_MAX), Err(EntryError::TooLong(_))));
 }
 
 #[test]
