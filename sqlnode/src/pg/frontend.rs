@@ -299,6 +299,7 @@ mod tests {
         assert_eq!(open(b"\0\0\0\x10\0\x03\0\0user\0x\0\0"), Ok(Some(Opening::Startup(packet))));
         assert_eq!(open(b"\0\0\0\x0f\0\x03\0\0user\0x\0"), Err(FrameError::Body));
         assert_eq!(open(b"\0\0\0\x08\0\x02\0\0"), Err(FrameError::Body));
+        assert_eq!(open(b"\0\0\0\x10\0\x02\0\0user\0x\0\0"), Err(FrameError::Body), "version 2");
         assert_eq!(open(b"GET / HTTP/1.1\r\n"), Err(FrameError::Length(0x4745_5420, 10_000)));
         assert_eq!(open(b"\0\0\0"), Ok(None));
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rockpool_proto::limits::SQL_STATEMENT_BYTES_MAX;
 use rockpool_sqlnode::pg::PgOptions;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -27,6 +28,18 @@ async fn a_cancel_request_ends_the_statement_and_not_the_connection() {
     };
     assert_eq!(ended, "57014");
     assert_eq!(client.query_one("SELECT 1", &[]).await.unwrap().get::<_, i32>(0), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_is_too_long_is_refused_with_the_bound_and_the_connection_lives_on() {
+    let server = Server::start().await;
+    let client = server.connect().await;
+    let long = format!("SELECT 1 --{}", "x".repeat(SQL_STATEMENT_BYTES_MAX));
+    let error = client.batch_execute(&long).await.unwrap_err();
+    let error = error.as_db_error().unwrap();
+    assert_eq!(error.code().code(), "54000");
+    assert!(error.message().contains(&SQL_STATEMENT_BYTES_MAX.to_string()), "{error}");
+    client.batch_execute("SELECT 1").await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
