@@ -137,6 +137,8 @@ fn with_the_whole_cluster_gone_connected_people_go_on_talking_and_sharing() -> R
     // What needs the cluster says so.
     let refused = scene.ann.run(&["pool", "invite", POOL])?;
     assert_eq!(refused.code, Some(5), "{}", refused.stdout);
+    let said = refused.json["error"]["message"].as_str().unwrap_or_default();
+    assert!(said.contains("node") || said.contains("cluster"), "{said}");
 
     scene.cluster.nodes[0].start(None)?;
     scene.cluster.nodes[0].wait_ready()?;
@@ -305,9 +307,9 @@ fn a_revoked_device_is_cut_within_a_second_and_what_was_copied_from_it_opens_not
     at_bob.wait_for("the end of the link", DEADLINE, unlinked)?;
 
     assert_refused(thief.run(&["whoami"]), 4, "revoked");
-    assert_refused(thief.run(&["open", POOL]), 4, "");
+    assert_refused(thief.run(&["open", POOL]), 4, "revoked");
     let words = ["login", "ann", "--device", "ann-phone", "--password-file", "-"];
-    assert_refused(thief.run_with(&words, &format!("{PASSWORD}\n")), 4, "");
+    assert_refused(thief.run_with(&words, &format!("{PASSWORD}\n")), 4, "revoked");
     // The others go on.
     scene.ann.must(&["say", "the phone is gone"])?;
     at_bob.wait_message("the phone is gone")?;
@@ -323,7 +325,40 @@ fn a_session_that_was_ended_is_worth_nothing_to_whoever_copied_it() -> Result<()
         std::fs::copy(scene.ann.home.join(name), thief.home.join(name))?;
     }
     scene.ann.must(&["logout"])?;
-    assert_refused(thief.run(&["whoami"]), 4, "");
-    assert_refused(thief.run(&["pool", "ls"]), 4, "");
+    assert_refused(thief.run(&["whoami"]), 4, "session was ended");
+    assert_refused(thief.run(&["pool", "ls"]), 4, "session was ended");
+    Ok(())
+}
+
+#[test]
+fn names_that_would_do_harm_and_links_out_of_the_folder_are_not_offered() -> Result<()> {
+    let scene = Scene::new()?;
+    let _at_ann = scene.ann.open(POOL)?;
+    let folder = |names: &[&str]| -> Result<std::path::PathBuf> {
+        let folder = tempfile::tempdir_in(scene.folder.path())?.keep();
+        names.iter().try_for_each(|name| std::fs::write(folder.join(name), name))?;
+        Ok(folder)
+    };
+    let refused = |names: &[&str], sentence: &str| -> Result<()> {
+        assert_refused(scene.ann.run(&["send", text(&folder(names)?)?]), 2, sentence);
+        Ok(())
+    };
+    refused(&["README", "readme"], "two names that are one on some systems")?;
+    refused(&["a\u{202e}gpj.exe"], "changes the direction of text")?;
+    refused(&["line\nfeed"], "a control character in a name")?;
+    refused(&["..\\up"], "a separator in a name")?;
+    refused(&["NUL.txt"], "a name that is a device on Windows")?;
+    assert_eq!(scene.ann.must(&["offers"])?.as_array().map(Vec::len), Some(0));
+
+    let links = folder(&["honest"])?;
+    std::os::unix::fs::symlink("/etc/passwd", links.join("passwd"))?;
+    let offered = scene.ann.run(&["send", text(&links)?])?;
+    assert_eq!((offered.code, &offered.json["files"]), (Some(0), &Value::from(1)), "{}", offered.stdout);
+    assert!(offered.stdout.contains("a symbolic link (links are not followed) is not offered"), "{}", offered.stdout);
+    assert_refused(
+        scene.ann.run(&["send", text(&links.join("passwd"))?]),
+        2,
+        "a symbolic link (links are not followed) cannot be offered",
+    );
     Ok(())
 }
