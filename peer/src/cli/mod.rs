@@ -26,6 +26,7 @@ mod talk;
 use crate::api::{ApiError, ErrorCode};
 use crate::home::Home;
 use clap::{Args, Parser, Subcommand};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -182,12 +183,16 @@ impl Context {
 fn start_logging(verbose: u8) {
     let level = match verbose {
         0 => "error",
-        1 => "rockpool_peer=info,rockpool_peer_core=info,warn",
-        _ => "rockpool_peer=debug,rockpool_peer_core=debug,info",
+        1 => "rockpool_peer=info,rockpool_peer_core=info,warn,rtc_dtls=error,rtc_ice=error",
+        _ => "rockpool_peer=debug,rockpool_peer_core=debug,info,rtc_dtls=error,rtc_ice=error",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("ROCKPOOL_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
 }
 
 #[cfg(test)]
