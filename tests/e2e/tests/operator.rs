@@ -119,18 +119,20 @@ fn sigterm_lets_open_work_finish_and_hands_leadership_over() -> Result<()> {
     let began = Instant::now();
     let mut stopping = cluster.nodes[leader].process.take().context("it runs")?;
     stopping.signal(rustix::process::Signal::TERM)?;
-    // It stops taking connections; what is open goes on to its end.
+    // It takes no more connections and leads no longer, but stays as long as a block is open.
     let port = cluster.nodes[leader].pg_port;
     wait_until("the listener to close", Duration::from_secs(5), || {
         std::net::TcpStream::connect(("127.0.0.1", port)).is_err().then_some(())
     })?;
+    let next = cluster.leader()?;
+    assert_ne!(next, leader);
+    let ended = wait_until("an early end", Duration::from_millis(500), || (!stopping.is_running()).then_some(()));
+    assert!(ended.is_err(), "it did not wait for the open block");
     runtime.block_on(at_leader.batch_execute("INSERT INTO drained VALUES (2); COMMIT"))?;
     let status = stopping.wait(Duration::from_secs(10))?;
     assert!(status.success(), "{status}: {}", stopping.log_tail());
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 
-    let next = cluster.leader()?;
-    assert_ne!(next, leader);
     let at_next = runtime.block_on(sql::connect(&cluster.nodes[next]))?;
     let rows: i64 = runtime.block_on(at_next.query_one("SELECT count(*) FROM drained", &[]))?.get(0);
     assert_eq!(rows, 2);
