@@ -1,8 +1,9 @@
 //! Login roles: who may open a SQL session, kept in `system.roles` with SCRAM verifiers instead of passwords.
 //!
 //! The first node makes `root`. Only superusers make, change and drop roles. Such a statement is a transaction by itself.
+//! What else only they may do is in `pg::privileges`.
 
-use rockpool_sql::{RoleAction, RoleStatement, SqlError, SqlState, Value};
+use rockpool_sql::{Caches, RoleAction, RoleStatement, SessionInfo, SqlError, SqlState, Store, Value};
 
 use crate::database::{Database, DbError, Tx, time};
 use crate::pg::{Verifier, sql_error};
@@ -15,6 +16,9 @@ pub const ROOT: &str = "root";
 const NAME_BYTES_MAX: usize = 63;
 /// Characters in a password.
 const PASSWORD_BYTES_MAX: usize = 1_024;
+
+/// Whether a role is a superuser.
+const SUPERUSER_OF: &str = "SELECT superuser FROM system.roles WHERE name = $1";
 
 /// The table of roles, as part of the system schema.
 pub(crate) const SCHEMA: &str = "
@@ -140,8 +144,19 @@ fn in_transaction(
 
 /// Whether a role is a superuser; `None` when there is no such role.
 fn is_superuser(tx: &mut Tx<'_>, name: &str) -> Result<Option<bool>, DbError> {
-    let row = tx.query_opt("SELECT superuser FROM system.roles WHERE name = $1", &[Value::text(name)])?;
+    let row = tx.query_opt(SUPERUSER_OF, &[Value::text(name)])?;
     row.map(|row| row.bool(0)).transpose()
+}
+
+/// Whether a role is there and a superuser, as a session's transaction sees it.
+pub(crate) fn is_superuser_in(store: &mut dyn Store, caches: &Caches, name: &str) -> Result<bool, SqlError> {
+    let session = SessionInfo::new(ROOT, DATABASE);
+    let mut rows: Vec<rockpool_sql::Row> = Vec::new();
+    for statement in rockpool_sql::parse(SUPERUSER_OF)? {
+        let prepared = rockpool_sql::prepare(&statement, store, &session, caches, &[])?;
+        rockpool_sql::execute(&prepared, &[Value::text(name)], store, &session, &mut rows)?;
+    }
+    Ok(rows.first().is_some_and(|row| row.first() == Some(&Value::Bool(true))))
 }
 
 fn create(tx: &mut Tx<'_>, name: &str, statement: &RoleStatement, verifier: Option<&str>) -> Result<(), DbError> {

@@ -53,7 +53,7 @@ pub mod types;
 pub use error::{Class, ErrorFields, Result, SQL_STATES, SqlError, SqlState};
 pub use kind::{Isolation, RoleAction, RoleStatement, SetValue, StatementKind};
 pub use parse::{Statement, parse};
-pub use prepare::{Caches, Column, Prepared, execute, prepare};
+pub use prepare::{Caches, Column, Prepared, Touched, execute, prepare, refreshed};
 pub use session::{BATCH_ROWS, CommandTag, Limits, Row, RowSink, SessionInfo, SessionState};
 pub use store::{Direction, MemoryStore, Pair, Savepoint, Scan, Store, StoreError};
 pub use types::{Type, Value};

@@ -5,6 +5,7 @@
 //! changed since, it plans again first. Both read the catalog's version key, so a transaction that used a plan conflicts
 //! with one that changes the catalog.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -128,6 +129,17 @@ enum Action {
     Nothing(&'static str),
 }
 
+/// A stored table that a statement reads or changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Touched {
+    /// Its schema.
+    pub schema: String,
+    /// Its name; empty where a statement is about the schema itself.
+    pub name: String,
+    /// Rows or the table itself may be changed, or a foreign key is pointed at it.
+    pub change: bool,
+}
+
 /// A statement bound and planned against one version of the catalog.
 #[derive(Debug)]
 pub struct Prepared {
@@ -136,6 +148,7 @@ pub struct Prepared {
     params: Vec<Type>,
     columns: Option<Vec<Column>>,
     action: Action,
+    touched: Vec<Touched>,
 }
 
 impl Prepared {
@@ -162,6 +175,16 @@ impl Prepared {
     /// True if the catalog has changed since; [`execute`] then plans again.
     pub fn is_stale(&self, store: &dyn Store) -> Result<bool> {
         Ok(read_version(store)? != self.catalog.version)
+    }
+
+    /// The stored tables that running it in this session touches, however deep in the statement they are named; those
+    /// behind foreign keys are not among them. Valid until the plan is stale: see [`refreshed`].
+    pub fn touched(&self, session: &SessionInfo) -> Cow<'_, [Touched]> {
+        match self.action {
+            // A schema change looks its names up when it runs, by the search path of that moment.
+            Action::Ddl => Cow::Owned(ddl::touched(self.statement.ast(), &self.catalog, session)),
+            _ => Cow::Borrowed(&self.touched),
+        }
     }
 
     /// True if running it writes nothing (a sequence may still count).
@@ -209,13 +232,14 @@ fn prepare_with(
     session: &SessionInfo,
     hints: &[Option<Type>],
 ) -> Result<Prepared> {
-    let (params, columns, action) = {
+    let (params, touched, columns, action) = {
         let runtime = Runtime::new(&catalog, session, &[]);
         let mut binder = Binder::new(&catalog, session, &runtime, statement.source(), hints);
         let (columns, action) = plan_action(statement, &mut binder, &runtime)?;
-        (binder.finish(), columns, action)
+        let (params, touched) = binder.finish();
+        (params, touched, columns, action)
     };
-    Ok(Prepared { statement: statement.clone(), catalog, params, columns, action })
+    Ok(Prepared { statement: statement.clone(), catalog, params, columns, action, touched })
 }
 
 fn plan_action(
@@ -373,6 +397,29 @@ impl crate::bind::RowChecks {
     }
 }
 
+/// The same statement, planned again if the catalog has changed since: what [`execute`] would run now.
+pub fn refreshed(prepared: &Arc<Prepared>, store: &dyn Store, session: &SessionInfo) -> Result<Arc<Prepared>> {
+    Ok(match fresh(prepared, store, session)? {
+        Some(fresh) => Arc::new(fresh),
+        None => Arc::clone(prepared),
+    })
+}
+
+/// The statement planned again, if it has to be.
+fn fresh(prepared: &Prepared, store: &dyn Store, session: &SessionInfo) -> Result<Option<Prepared>> {
+    if !prepared.is_stale(store)? {
+        return Ok(None);
+    }
+    let hints: Vec<Option<Type>> = prepared.params.iter().cloned().map(Some).collect();
+    let catalog = Arc::new(Catalog::read(store)?);
+    let fresh = prepare_with(&prepared.statement, catalog, session, &hints)?;
+    if fresh.columns != prepared.columns || fresh.params != prepared.params {
+        let message = "cached plan must not change result type";
+        return Err(SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, message));
+    }
+    Ok(Some(fresh))
+}
+
 /// Runs a prepared statement. When it fails, what it wrote is undone.
 pub fn execute(
     prepared: &Prepared,
@@ -381,17 +428,10 @@ pub fn execute(
     session: &SessionInfo,
     sink: &mut dyn RowSink,
 ) -> Result<CommandTag> {
-    if prepared.is_stale(store)? {
-        let hints: Vec<Option<Type>> = prepared.params.iter().cloned().map(Some).collect();
-        let catalog = Arc::new(Catalog::read(store)?);
-        let fresh = prepare_with(&prepared.statement, catalog, session, &hints)?;
-        if fresh.columns != prepared.columns || fresh.params != prepared.params {
-            let message = "cached plan must not change result type";
-            return Err(SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, message));
-        }
-        return execute_fresh(&fresh, params, store, session, sink);
+    match fresh(prepared, store, session)? {
+        Some(fresh) => execute_fresh(&fresh, params, store, session, sink),
+        None => execute_fresh(prepared, params, store, session, sink),
     }
-    execute_fresh(prepared, params, store, session, sink)
 }
 
 fn execute_fresh(

@@ -16,6 +16,7 @@ mod connection;
 mod encoding;
 mod frontend;
 mod portal;
+mod privileges;
 mod respond;
 mod run;
 mod scram;

@@ -18,6 +18,7 @@ use tokio::runtime::Handle;
 use super::connection::Connection;
 use super::encoding::Format;
 use super::portal::WaitingRows;
+use super::privileges;
 use super::respond::Output;
 use super::{Ended, Stream, sql_error};
 use crate::session::Outcome;
@@ -155,9 +156,10 @@ impl Connection {
         let ran = tokio::task::block_in_place(|| {
             let store = &mut **transaction as &mut dyn rockpool_sql::Store;
             let prepared = match runnable.prepared {
-                Some(prepared) => Arc::clone(prepared),
+                Some(prepared) => rockpool_sql::refreshed(prepared, store, info)?,
                 None => rockpool_sql::prepare(runnable.statement, store, info, shared.database.caches(), &[])?,
             };
+            privileges::check(&prepared, store, info, shared.database.caches())?;
             let columns = prepared.columns().unwrap_or(&[]);
             if runnable.describe && prepared.columns().is_some() {
                 output.row_description(columns, runnable.formats);

@@ -66,3 +66,82 @@ async fn roles_are_made_changed_and_dropped_by_superusers_only() {
     assert_eq!(code(root.batch_execute("DROP ROLE root").await), "55006");
     assert_eq!(code(root.batch_execute("CREATE ROLE root").await), "42710");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_superusers_get_at_the_tables_of_the_cluster() {
+    let server = Server::start().await;
+    let root = server.connect().await;
+    root.batch_execute(
+        "CREATE TABLE meta.accounts (account_id int PRIMARY KEY);
+         CREATE TABLE meta.sessions (access_hash int PRIMARY KEY);
+         CREATE TABLE public.own (a int PRIMARY KEY, b text)",
+    )
+    .await
+    .unwrap();
+    root.batch_execute("CREATE ROLE ann LOGIN PASSWORD 'first'").await.unwrap();
+    let mut config = server.config();
+    config.user("ann").password("first");
+    let ann = server.connect_with(&config).await.unwrap();
+
+    let refused = [
+        "UPDATE system.roles SET superuser = true WHERE name = 'ann'",
+        "INSERT INTO system.roles SELECT * FROM system.roles ON CONFLICT (name) DO UPDATE SET superuser = true",
+        "DELETE FROM system.roles",
+        "SELECT verifier FROM system.roles",
+        "SELECT (SELECT max(verifier) FROM system.roles)",
+        "SELECT 1 FROM own WHERE EXISTS (SELECT 1 FROM own JOIN system.roles ON b = verifier)",
+        "WITH r AS (SELECT * FROM system.roles), s AS (SELECT * FROM r) SELECT * FROM s, s t",
+        "INSERT INTO own SELECT 1, verifier FROM system.roles",
+        "UPDATE own SET b = verifier FROM system.roles",
+        "UPDATE own SET b = (SELECT max(verifier) FROM system.roles)",
+        "DELETE FROM own USING system.roles WHERE b = verifier RETURNING verifier",
+        "SELECT 1 UNION ALL SELECT count(*)::int FROM system.join_tokens",
+        "SELECT * FROM rockpool.system.roles",
+        "SELECT * FROM meta.sessions",
+        "INSERT INTO meta.accounts VALUES (1)",
+        "TRUNCATE system.roles",
+        "DROP TABLE system.roles",
+        "DROP SCHEMA meta CASCADE",
+        "DROP SCHEMA system CASCADE",
+        "ALTER TABLE system.roles DROP COLUMN verifier",
+        "ALTER TABLE own ADD COLUMN c int REFERENCES meta.accounts (account_id)",
+        "CREATE TABLE other (c int REFERENCES meta.accounts (account_id))",
+        "CREATE TABLE other (c int, FOREIGN KEY (c) REFERENCES meta.accounts (account_id))",
+        "CREATE INDEX slow ON meta.accounts (account_id)",
+        "DROP INDEX meta.accounts_pkey",
+        "ALTER INDEX meta.accounts_pkey RENAME TO other",
+        "CREATE TABLE system.mine (a int)",
+        "CREATE SEQUENCE meta.mine",
+        "EXPLAIN SELECT * FROM system.roles",
+    ];
+    for sql in refused {
+        // The simple protocol; the extended one; again, from the cache of plans that root filled.
+        assert_eq!(code(ann.batch_execute(sql).await), "42501", "{sql}");
+        assert_eq!(code(ann.query(sql, &[]).await), "42501", "{sql}");
+    }
+    root.query("SELECT verifier FROM system.roles", &[]).await.unwrap();
+    let error = ann.simple_query("SELECT verifier FROM system.roles").await.unwrap_err();
+    let error = error.as_db_error().unwrap();
+    assert_eq!(error.message(), "permission denied for table system.roles");
+    assert!(error.hint().is_some());
+
+    // Names that come to mean something else after the statement was prepared.
+    ann.batch_execute("CREATE TABLE roles (name text, superuser bool)").await.unwrap();
+    ann.batch_execute("SET search_path = public, system").await.unwrap();
+    let update = ann.prepare("UPDATE roles SET superuser = true WHERE name = 'ann'").await.unwrap();
+    let drop = ann.prepare("DROP TABLE roles").await.unwrap();
+    ann.execute(&update, &[]).await.unwrap();
+    ann.batch_execute("SET search_path = system").await.unwrap();
+    assert_eq!(code(ann.execute(&drop, &[]).await), "42501");
+    ann.batch_execute("SET search_path = public, system; DROP TABLE public.roles").await.unwrap();
+    assert_eq!(code(ann.execute(&update, &[]).await), "42501");
+
+    // The rest is hers, and what she was given she loses at once.
+    ann.batch_execute("INSERT INTO own VALUES (1, 'x'); SELECT * FROM meta.accounts; SELECT * FROM pg_tables")
+        .await
+        .unwrap();
+    root.batch_execute("ALTER ROLE ann SUPERUSER").await.unwrap();
+    ann.query("SELECT verifier FROM system.roles", &[]).await.unwrap();
+    root.batch_execute("ALTER ROLE ann NOSUPERUSER").await.unwrap();
+    assert_eq!(code(ann.query("SELECT verifier FROM system.roles", &[]).await), "42501");
+}

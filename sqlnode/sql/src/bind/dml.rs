@@ -78,11 +78,15 @@ pub(crate) struct Delete {
 
 impl Binder<'_> {
     /// The stored table that a statement changes.
-    fn target(&self, name: &ast::ObjectName) -> Result<Arc<Table>> {
+    fn target(&mut self, name: &ast::ObjectName) -> Result<Arc<Table>> {
         let place = name.0.first().and_then(|part| part.as_ident()).and_then(|ident| self.at(ident));
         let parts = name_parts(name)?;
         match self.catalog.find(&parts, &self.search_path()).map_err(|error| error.at(place))? {
-            Some(Relation::Table(table)) => Ok(table.clone()),
+            Some(Relation::Table(table)) => {
+                let table = table.clone();
+                self.touch(&table, true);
+                Ok(table)
+            }
             Some(other) => {
                 let message = format!("cannot change {} \"{}\"", other.noun(), parts.join("."));
                 Err(SqlError::new(SqlState::WRONG_OBJECT_TYPE, message).at(place))

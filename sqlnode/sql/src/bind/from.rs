@@ -284,6 +284,7 @@ impl Binder<'_> {
             }
             None => return Err(self.no_relation(&parts, place)),
         };
+        self.touch(&table, false);
         let (entry, columns) = self.table_scope(&table, &table.name);
         let entry = self.aliased(entry, alias)?;
         let alias = entry.name.clone().unwrap_or_default();

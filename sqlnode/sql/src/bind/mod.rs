@@ -32,7 +32,7 @@ use crate::error::{Result, SqlError, SqlState};
 use crate::exec::Runtime;
 use crate::parse::Source;
 use crate::plan::{ColumnId, Expr, Plan, Position};
-use crate::prepare::Column;
+use crate::prepare::{Column, Touched};
 use crate::session::SessionInfo;
 use crate::types::{CastContext, Type, Value};
 use scope::{Scope, ScopeColumn, ScopeTable};
@@ -94,6 +94,8 @@ pub(crate) struct Binder<'a> {
     depth: usize,
     /// Set-returning functions found in the select list at hand; `None` where they are not allowed.
     set_functions: Option<Vec<crate::plan::FunctionCall>>,
+    /// Stored tables that were named, at any level.
+    touched: Vec<Touched>,
 }
 
 enum Aggregates {
@@ -122,12 +124,22 @@ impl<'a> Binder<'a> {
             aggregates: Aggregates::Refused("this clause"),
             depth: 0,
             set_functions: None,
+            touched: vec![],
         }
     }
 
-    /// The types of all parameters; what met no type is text.
-    pub(crate) fn finish(self) -> Vec<Type> {
-        self.params.into_iter().map(|ty| if ty == Type::Unknown { Type::Text } else { ty }).collect()
+    /// The types of all parameters (what met no type is text), and the stored tables that were named.
+    pub(crate) fn finish(self) -> (Vec<Type>, Vec<Touched>) {
+        let params = self.params.into_iter().map(|ty| if ty == Type::Unknown { Type::Text } else { ty });
+        (params.collect(), self.touched)
+    }
+
+    /// Notes that a stored table is read or changed.
+    fn touch(&mut self, table: &Table, change: bool) {
+        let touched = Touched { schema: table.schema.clone(), name: table.name.clone(), change };
+        if !self.touched.contains(&touched) {
+            self.touched.push(touched);
+        }
     }
 
     fn new_column(&mut self) -> ColumnId {

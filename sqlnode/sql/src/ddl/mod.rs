@@ -7,8 +7,11 @@ mod alter;
 mod constraint;
 mod index;
 mod table;
+mod touched;
 
 use std::sync::Arc;
+
+pub(crate) use touched::touched;
 
 use sqlparser::ast::{self, ObjectType, Statement as Ast};
 
