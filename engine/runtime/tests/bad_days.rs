@@ -103,6 +103,8 @@ async fn only_nodes_of_the_cluster_may_send_and_only_as_themselves() {
     assert_eq!(call(address, &ca, Some(&two), hello(2, 1)).await, Code::Ok);
     let stranger = Authority::new().issue(NodeId(2));
     let refused = call(address, &ca, Some(&stranger), hello(2, 1)).await;
-    assert!([Code::Unavailable, Code::Unknown, Code::Unauthenticated].contains(&refused), "{refused:?}");
+    // The handshake fails; as what that reaches the caller depends on how far his own side had come.
+    let broken = [Code::Unavailable, Code::Unknown, Code::Unauthenticated, Code::Cancelled, Code::Internal];
+    assert!(broken.contains(&refused), "{refused:?}");
     put(cluster.nodes[0].engine(), "key", "value").await;
 }

@@ -43,7 +43,7 @@ fn psql_works_on_every_node_and_after_one_is_gone() -> Result<()> {
     for node in &cluster.nodes {
         assert_eq!(psql(node, QUESTION)?, ANSWER);
     }
-    let described = psql(&cluster.nodes[2], "\\d corals")?;
+    let described = psql(&cluster.nodes[2], "\\di")?;
     assert!(described.contains("corals_by_species"), "{described}");
 
     cluster.nodes[0].kill9()?;

@@ -107,6 +107,7 @@ fn standing(world: &World) -> String {
 fn contents(world: &World, node: rockpool_engine::NodeId) -> Result<State, String> {
     let host = world.hosts.get(&node).ok_or_else(|| format!("{node} is a member that never was"))?;
     let view = host.state.view().map_err(|error| error.to_string())?;
-    let transaction = Transaction::new(view, world.plan.group(), Timestamp::MAX).map_err(|error| error.to_string())?;
+    let newest = host.status(&world.plan).map_or(Timestamp::ZERO, |status| status.last_commit);
+    let transaction = Transaction::new(view, world.plan.group(), newest).map_err(|error| error.to_string())?;
     transaction.scan(b"", b"\xff", Direction::Forward).collect::<Result<_, _>>().map_err(|error| error.to_string())
 }
