@@ -7,12 +7,15 @@ use rockpool_e2e::{Cluster, Device, OpenPool, SmallDisk, files, wait_until};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const PASSWORD: &str = "correct horse battery";
 const POOL: &str = "reef";
 const DEADLINE: Duration = Duration::from_secs(30);
+/// How long a download may say nothing: a sender that died is noticed after some seconds only.
+const DOWNLOAD_DEADLINE: Duration = Duration::from_secs(60);
 
 /// One node, and Ann's and Bob's device in one pool.
 struct Scene {
@@ -73,20 +76,36 @@ fn text(path: &Path) -> Result<&str> {
 /// `rockpool get` on its way.
 struct Get {
     child: Child,
-    lines: std::io::Lines<BufReader<ChildStdout>>,
+    lines: Receiver<Value>,
 }
 
 impl Get {
     fn start(device: &Device, offer: &str, to: &Path) -> Result<Get> {
         let mut child = device.command(&["get", offer, "--to", text(to)?])?.stdout(Stdio::piped()).spawn()?;
-        let lines = BufReader::new(child.stdout.take().context("standard output is piped")?).lines();
+        let stdout = BufReader::new(child.stdout.take().context("standard output is piped")?);
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            let values = stdout.lines().map_while(|line| serde_json::from_str(&line.ok()?).ok());
+            values.take_while(|value: &Value| sender.send(value.clone()).is_ok()).for_each(drop);
+        });
         Ok(Get { child, lines })
+    }
+
+    /// The next line; `None` at the end.
+    fn next(&mut self) -> Result<Option<Value>> {
+        match self.lines.recv_timeout(DOWNLOAD_DEADLINE) {
+            Ok(line) => Ok(Some(line)),
+            Err(RecvTimeoutError::Disconnected) => Ok(None),
+            Err(RecvTimeoutError::Timeout) => {
+                self.child.kill()?;
+                anyhow::bail!("the download said nothing for {DOWNLOAD_DEADLINE:?}")
+            }
+        }
     }
 
     /// Waits until so many bytes have arrived.
     fn until(&mut self, bytes: u64) -> Result<()> {
-        for line in self.lines.by_ref() {
-            let event: Value = serde_json::from_str(&line?)?;
+        while let Some(event) = self.next()? {
             if event["event"] == "progress" && event["done_bytes"].as_u64().is_some_and(|done| done >= bytes) {
                 return Ok(());
             }
@@ -97,8 +116,8 @@ impl Get {
     /// Waits for the end: exit status and last line.
     fn finish(mut self) -> Result<(Option<i32>, Value)> {
         let mut last = Value::Null;
-        for line in self.lines.by_ref() {
-            last = serde_json::from_str(&line?)?;
+        while let Some(line) = self.next()? {
+            last = line;
         }
         Ok((self.child.wait()?.code(), last))
     }
