@@ -48,8 +48,9 @@ fn not_begun(error: EngineError) -> DbError {
 fn database_error(error: EngineError) -> DbError {
     let text = error.to_string();
     match (error.class(), &error) {
+        (_, EngineError::ShuttingDown) => DbError::Stopping,
         // A refusal comes from a node that can't serve now: it has no leader, or no state of the group yet.
-        (_, EngineError::Retry(_) | EngineError::Refused(_) | EngineError::ShuttingDown) => DbError::Unavailable(text),
+        (_, EngineError::Retry(_) | EngineError::Refused(_)) => DbError::Unavailable(text),
         (Class::Retry, _) => DbError::Conflict(text),
         (Class::Unknown, _) => DbError::OutcomeUnknown(text),
         (Class::Limit, _) => DbError::Limit(text),

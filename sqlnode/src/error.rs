@@ -96,6 +96,7 @@ impl StartError {
             | StartError::Foreign(_)
             | StartError::Refused(_) => 3,
             StartError::Listen { .. } | StartError::Unreachable(_) => 4,
+            StartError::Database(DbError::Stopping) => 4,
             StartError::Database(error) if error.is_retryable() => 4,
             StartError::Database(_) | StartError::Io { .. } | StartError::Store(_) | StartError::Tls(_) => 1,
         }

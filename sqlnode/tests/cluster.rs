@@ -216,3 +216,21 @@ async fn only_nodes_may_make_tokens_ask_for_status_or_announce() {
     assert_eq!(status.code(), tonic::Code::Unauthenticated);
     first.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_without_clients_stops_at_once_whatever_it_is_about() {
+    let folder = tempfile::tempdir().unwrap();
+    for _ in 0..4 {
+        let node = start(folder.path(), &[]).await.unwrap();
+        // Each announcement has the node look at its members, so that it is always about to.
+        let (cluster_id, own) = (node.identity().cluster_id, node.addresses().clone());
+        let own = rockpool_sqlnode::cluster::Addresses { node_id: node.identity().node_id, ..own };
+        let at_node = client(folder.path(), &own.grpc);
+        at_node.announce(cluster_id, &own).await.unwrap();
+        let announcing = tokio::spawn(async move { while at_node.announce(cluster_id, &own).await.is_ok() {} });
+        let began = std::time::Instant::now();
+        node.stop().await;
+        assert!(began.elapsed() < Duration::from_secs(4), "stopping took {:?}", began.elapsed());
+        announcing.await.unwrap();
+    }
+}

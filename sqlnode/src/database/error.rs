@@ -10,9 +10,12 @@ pub enum DbError {
     /// Another transaction was faster; nothing was written. Run it again from its start.
     #[error("the transaction must be run again: {0}")]
     Conflict(String),
-    /// The cluster can't serve just now (no leader, no majority, stopping); nothing was written. Try later.
+    /// The cluster can't serve just now (no leader, no majority); nothing was written. Try later.
     #[error("the cluster can't serve this now: {0}")]
     Unavailable(String),
+    /// This node is stopping; nothing was written. Another node may serve; here nothing will come of trying again.
+    #[error("this node is stopping")]
+    Stopping,
     /// The commit was sent and its answer lost, and its outcome could not be found out.
     #[error("the commit's outcome is not known: {0}")]
     OutcomeUnknown(String),

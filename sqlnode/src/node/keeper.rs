@@ -42,13 +42,20 @@ pub(super) async fn run(parts: Arc<Parts>) {
             parts.stage.send_replace(Stage::Failed(Arc::new(StartError::Store(failure.to_string()))));
             return;
         }
-        if let Err(error) = keep(&parts).await {
+        // A node that stops has no use for what a transaction would find out after some more tries.
+        let kept = tokio::select! {
+            biased;
+            () = parts.stopping.cancelled() => return,
+            kept = keep(&parts) => kept,
+        };
+        if let Err(error) = kept {
             tracing::debug!(%error, "the members can't be looked at now");
         }
         let next = tokio::time::sleep(PERIOD);
         tokio::pin!(next);
         loop {
             tokio::select! {
+                biased;
                 () = parts.stopping.cancelled() => return,
                 () = parts.changed.notified() => break,
                 () = &mut next => break,

@@ -127,6 +127,7 @@ pub(crate) fn sql_error(error: DbError) -> SqlError {
         DbError::Sql(error) => return error.clone(),
         DbError::Conflict(_) => SqlState::SERIALIZATION_FAILURE,
         DbError::Unavailable(_) => SqlState::CANNOT_CONNECT_NOW,
+        DbError::Stopping => SqlState::ADMIN_SHUTDOWN,
         DbError::OutcomeUnknown(_) => SqlState::STATEMENT_COMPLETION_UNKNOWN,
         DbError::Limit(_) => SqlState::PROGRAM_LIMIT_EXCEEDED,
         DbError::Fatal(_) | DbError::Refused(_) => SqlState::INTERNAL_ERROR,

@@ -253,7 +253,7 @@ impl Rooms {
 
     async fn find_owner(&self, pool: PoolId, stopped: Option<Beat>) -> Result<Found, DbError> {
         if self.stopping().is_cancelled() {
-            return Err(DbError::Unavailable("this node is stopping".into()));
+            return Err(DbError::Stopping);
         }
         let lock = usize::from(pool.as_bytes()[0]) % CLAIM_LOCKS;
         let _claiming = self.shared.claiming[lock].lock().await;

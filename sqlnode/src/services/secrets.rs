@@ -239,7 +239,7 @@ impl PasswordHasher {
             )
             .into());
         };
-        let stopped = |_| DbError::Unavailable("the node is stopping".into());
+        let stopped = |_| DbError::Stopping;
         let permit = Arc::clone(&self.running).acquire_owned().await.map_err(stopped)?;
         let password = Zeroizing::new(password.to_owned());
         let hashing = tokio::task::spawn_blocking(move || {
@@ -250,8 +250,7 @@ impl PasswordHasher {
             argon2.hash_password_into(password.as_bytes(), &salt, &mut *hash)?;
             Ok(hash)
         });
-        let outcome: Result<_, argon2::Error> =
-            hashing.await.map_err(|_| DbError::Unavailable("the node is stopping".into()))?;
+        let outcome: Result<_, argon2::Error> = hashing.await.map_err(|_| DbError::Stopping)?;
         outcome.map_err(|error| DbError::Fatal(format!("a password can't be hashed as its row says: {error}")))
     }
 }

@@ -63,6 +63,9 @@ impl From<DbError> for Status {
                     "The cluster can't decide anything just now (no leader, or too few nodes). Nothing was changed; try again in a moment.",
                 )
             }
+            DbError::Stopping => {
+                told(RefusalKind::Unavailable, "This node is stopping. Nothing was changed; ask another one.")
+            }
             DbError::OutcomeUnknown(reason) => {
                 tracing::warn!(%reason, "a service call does not know the outcome of its commit");
                 told(
