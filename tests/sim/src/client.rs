@@ -9,7 +9,7 @@
 use crate::history::{Event, Fate};
 use crate::rng::Stream;
 use crate::workload::Work;
-use rockpool_engine::{NodeId, RequestId, Time, TxnId};
+use rockpool_engine::{NodeId, RequestId, Time, Timestamp, TxnId};
 
 /// After how long a silent node counts as gone. Longer than the machine's own deadlines, so that it is asked about only when
 /// the node died.
@@ -63,6 +63,14 @@ impl Client {
             Phase::Idle => None,
             Phase::Beginning { request, node, .. } | Phase::Committing { request, node, .. } => Some((*request, *node)),
             Phase::Unsettled { request, .. } => *request,
+        }
+    }
+
+    /// The read timestamp of a transaction that is on its way or whose fate is not known.
+    pub(crate) fn open_read_timestamp(&self) -> Option<Timestamp> {
+        match &self.phase {
+            Phase::Committing { event, .. } | Phase::Unsettled { event, .. } => Some(event.read_timestamp),
+            Phase::Idle | Phase::Beginning { .. } => None,
         }
     }
 

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use rockpool_engine::kv::{PendingFlush, PendingSync, StateStore};
 use rockpool_engine::{
     ApplyTask, Fatal, Input, MembershipChange, NodeId, Notice, Output, Reply, RequestId, Role, Time, Timestamp,
-    Transaction, TxnId,
+    Transaction, TransactionError, TxnId,
 };
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -388,9 +388,11 @@ impl World {
                 let Some(leader) = self.leader() else { return Ok(()) };
                 let last =
                     self.hosts.get(&leader).and_then(|host| host.status(&self.plan)).map(|status| status.last_commit);
-                // Only what every transaction under way has left behind: half a minute in production, all the patience here.
-                let behind =
-                    Timestamp(last.unwrap_or(Timestamp::ZERO).0.saturating_sub((2 * PATIENCE_US / 1000) << 16));
+                // Half a minute in production, all the patience here; and, as a clock that jumps makes timestamps jump,
+                // never past a transaction whose fate somebody may still ask for.
+                let aged = last.unwrap_or(Timestamp::ZERO).0.saturating_sub((2 * PATIENCE_US / 1000) << 16);
+                let open = self.clients.iter().filter_map(Client::open_read_timestamp).min();
+                let behind = Timestamp(aged).min(open.unwrap_or(Timestamp::MAX));
                 self.trace.mark("old versions were collected");
                 self.operate(leader, |request| Input::Collect { request, group, safe_point: behind })?;
             }
@@ -557,7 +559,6 @@ impl World {
     }
 
     fn client_hears(&mut self, client: usize, node: NodeId, request: RequestId, reply: Reply) -> Result<(), Failure> {
-        let now = self.now;
         let think = self.plan.think_us;
         let it = &mut self.clients[client];
         if it.waits_for() != Some((request, node)) {
@@ -585,7 +586,6 @@ impl World {
             },
         }
         let pause = if reply_is_trouble(&self.clients[client].phase) { 200_000 } else { think };
-        let _ = now;
         self.client_rests(client, pause);
         Ok(())
     }
@@ -604,6 +604,10 @@ impl World {
         let view = host.state.view().map_err(|error| error.to_string())?;
         let mut transaction = match Transaction::new(view, group, read_timestamp) {
             Ok(transaction) => transaction,
+            Err(TransactionError::TooOld) => {
+                self.client_rests(client, self.plan.think_us);
+                return Ok(());
+            }
             Err(error) => return Err(format!("client {} can't begin at {node}: {error}", client + 1)),
         };
         let seen = match work.run(&mut transaction) {
