@@ -20,6 +20,8 @@ pub struct MemberTable {
     own: Addresses,
     tls: NodeTls,
     path: PathBuf,
+    /// Held while the list is compared, written and swapped: whoever changes it uses the same temporary file.
+    changing: Mutex<()>,
     members: RwLock<Arc<Vec<Addresses>>>,
     /// One channel to each node, made when it is first needed.
     clients: Mutex<HashMap<NodeId, (String, NodeClient)>>,
@@ -40,11 +42,20 @@ impl MemberTable {
         members.push(own.clone());
         members.sort_by_key(|member| member.node_id);
         write(&path, &members)?;
-        Ok(MemberTable { identity, own, tls, path, members: RwLock::new(Arc::new(members)), clients: Mutex::default() })
+        Ok(MemberTable {
+            identity,
+            own,
+            tls,
+            path,
+            changing: Mutex::default(),
+            members: RwLock::new(Arc::new(members)),
+            clients: Mutex::default(),
+        })
     }
 
     /// Takes over the members as the cluster knows them; true when something changed.
     pub fn replace(&self, members: Vec<Addresses>) -> Result<bool, StartError> {
+        let _changing = self.changing.lock();
         if **self.members.read() == members {
             return Ok(false);
         }
@@ -148,17 +159,47 @@ fn read(path: &Path) -> Result<Vec<Addresses>, StartError> {
 mod tests {
     use super::*;
 
+    fn members<const N: usize>(ids: [u64; N], port: u16) -> [Addresses; N] {
+        ids.map(|id| Addresses {
+            node_id: NodeId(id),
+            grpc: format!("host{id}:{port}"),
+            pg: "[::1]:2".to_owned(),
+            http: "h:3".to_owned(),
+        })
+    }
+
+    fn table(folder: &Path) -> MemberTable {
+        let authority = crate::identity::Authority::generate("test").unwrap();
+        let key = crate::identity::NodeKey::generate().unwrap();
+        let certificate = authority.issue(&key.request, NodeId(1), "host1").unwrap();
+        let tls = key.with_certificate(&authority, certificate);
+        let identity = Identity { cluster_id: crate::identity::ClusterId([7; 16]), node_id: NodeId(1) };
+        let [own, other] = members([1, 2], 1);
+        MemberTable::open(folder, identity, own.clone(), tls, vec![own, other]).unwrap()
+    }
+
+    #[test]
+    fn the_list_may_be_changed_by_several_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let table = table(folder.path());
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for port in 2..50 {
+                        table.replace(members([1, 2], port).to_vec()).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(read_members(folder.path()).unwrap(), **table.all());
+    }
+
     #[test]
     fn the_list_on_disk_reads_back_and_damage_is_no_obstacle() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("nodes.toml");
         assert_eq!(read(&path).unwrap(), []);
-        let members = [1, 2].map(|id| Addresses {
-            node_id: NodeId(id),
-            grpc: format!("host{id}:1"),
-            pg: "[::1]:2".to_owned(),
-            http: "h:3".to_owned(),
-        });
+        let members = members([1, 2], 1);
         write(&path, &members).unwrap();
         assert_eq!(read(&path).unwrap(), members);
         std::fs::write(&path, "[[node]]\nid = -3\n").unwrap();
