@@ -234,3 +234,29 @@ async fn a_node_without_clients_stops_at_once_whatever_it_is_about() {
         announcing.await.unwrap();
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_comes_back_elsewhere_is_reached_before_there_is_a_majority() {
+    let folders = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let first = start(folders[0].path(), &[]).await.unwrap();
+    let mut others = Vec::new();
+    for folder in &folders[1..] {
+        let token = token(folders[0].path(), &first).await;
+        others.push(start(folder.path(), &joining(&first, &token)).await.unwrap());
+    }
+    wait_for_voters(folders[0].path(), &first, 3).await;
+    let ports = same_ports(&first);
+    for node in std::iter::once(first).chain(others) {
+        node.stop().await;
+    }
+
+    // Two of three, and the first doesn't know where the second is now: only together they can write that down.
+    let first = Node::start(config(folders[0].path(), &ports)).await.unwrap();
+    let second = start(folders[1].path(), &[]).await.unwrap();
+    first.ready().await.unwrap();
+    let known = client(folders[0].path(), &first.addresses().grpc).status().await.unwrap();
+    let known = known.nodes.iter().find(|node| node.addresses.node_id == second.identity().node_id).unwrap();
+    assert_eq!(known.addresses.grpc, second.addresses().grpc);
+    second.stop().await;
+    first.stop().await;
+}

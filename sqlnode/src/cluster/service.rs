@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status};
 use super::client::NodeClient;
 use super::convert::{Addresses, Joined, NodeReport, NodeStatus, StatusReport};
 use super::members::Members;
+use crate::database::DbError;
 use crate::identity::{Authority, ClusterId, Identity, NodeTls};
 
 /// Bytes in one address.
@@ -31,6 +32,9 @@ pub trait LocalNode: Send + Sync + 'static {
 
     /// Takes over the members as the cluster knows them now.
     fn take_members(&self, members: Vec<Addresses>);
+
+    /// A member says where it listens for the others, or (`None`) could not have it written down.
+    fn hear(&self, node: NodeId, grpc: Option<&str>);
 
     /// The members as they were last known: an answer even without a majority.
     fn known_members(&self) -> Vec<Addresses>;
@@ -129,7 +133,15 @@ impl Membership for MembershipService {
         if addresses.node_id != caller {
             return Err(Status::permission_denied(format!("{caller} can't speak for {}", addresses.node_id)));
         }
-        let nodes = self.members.announce(cluster_id, &addresses, &request.version).await?;
+        // Before it is written down, which may need this very member's vote.
+        if cluster_id == self.members.cluster_id() {
+            self.node.hear(caller, Some(&addresses.grpc));
+        }
+        let announced = self.members.announce(cluster_id, &addresses, &request.version).await;
+        if let Err(DbError::Refused(_)) = &announced {
+            self.node.hear(caller, None);
+        }
+        let nodes = announced?;
         // At once: who announced itself may be needed for a majority before the keeper's next look.
         self.node.take_members(nodes.clone());
         self.changed.notify_one();

@@ -23,6 +23,8 @@ pub struct MemberTable {
     /// Held while the list is compared, written and swapped: whoever changes it uses the same temporary file.
     changing: Mutex<()>,
     members: RwLock<Arc<Vec<Addresses>>>,
+    /// Where members say they listen now, until the cluster has written that down.
+    heard: Mutex<BTreeMap<NodeId, String>>,
     /// One channel to each node, made when it is first needed.
     clients: Mutex<HashMap<NodeId, (String, NodeClient)>>,
 }
@@ -49,19 +51,50 @@ impl MemberTable {
             path,
             changing: Mutex::default(),
             members: RwLock::new(Arc::new(members)),
+            heard: Mutex::default(),
             clients: Mutex::default(),
         })
     }
 
-    /// Takes over the members as the cluster knows them; true when something changed.
-    pub fn replace(&self, members: Vec<Addresses>) -> Result<bool, StartError> {
+    /// Takes over the members as the cluster knows them; true when something changed. What `tell` is given is where the
+    /// engine reaches the others from now on.
+    pub fn replace(
+        &self,
+        members: Vec<Addresses>,
+        tell: impl FnOnce(&BTreeMap<NodeId, String>) -> Result<(), StartError>,
+    ) -> Result<bool, StartError> {
         let _changing = self.changing.lock();
-        if **self.members.read() == members {
+        let before = self.all();
+        if *before == members {
             return Ok(false);
         }
         write(&self.path, &members)?;
+        // What the cluster has written down anew is newer than what a member said before.
+        self.heard.lock().retain(|node, _| {
+            let now = grpc_of(&members, *node);
+            now.is_some() && now == grpc_of(&before, *node)
+        });
         *self.members.write() = Arc::new(members);
+        tell(&self.engine_peers())?;
         Ok(true)
+    }
+
+    /// A member says where it listens, or (`None`) could not have it written down. Its messages must arrive there before
+    /// the cluster has decided on it: that may be what the majority is waiting for.
+    pub fn hear(
+        &self,
+        node: NodeId,
+        grpc: Option<&str>,
+        tell: impl FnOnce(&BTreeMap<NodeId, String>) -> Result<(), StartError>,
+    ) -> Result<(), StartError> {
+        let _changing = self.changing.lock();
+        let before = self.engine_peers();
+        match grpc {
+            Some(grpc) if before.contains_key(&node) => self.heard.lock().insert(node, grpc.to_owned()),
+            _ => self.heard.lock().remove(&node),
+        };
+        let peers = self.engine_peers();
+        if peers == before { Ok(()) } else { tell(&peers) }
     }
 
     /// Everybody.
@@ -76,7 +109,9 @@ impl MemberTable {
 
     /// What the engine needs to reach the others.
     pub fn engine_peers(&self) -> BTreeMap<NodeId, String> {
-        self.all().iter().map(|member| (member.node_id, member.grpc.clone())).collect()
+        let heard = self.heard.lock();
+        let address = |member: &Addresses| heard.get(&member.node_id).unwrap_or(&member.grpc).clone();
+        self.all().iter().map(|member| (member.node_id, address(member))).collect()
     }
 
     /// A connection to another member.
@@ -120,6 +155,10 @@ impl Nodes for MemberTable {
     fn cluster_id(&self) -> [u8; 16] {
         self.identity.cluster_id.0
     }
+}
+
+fn grpc_of(members: &[Addresses], node: NodeId) -> Option<&str> {
+    members.iter().find(|member| member.node_id == node).map(|member| member.grpc.as_str())
 }
 
 fn write(path: &Path, members: &[Addresses]) -> Result<(), StartError> {
@@ -186,11 +225,39 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for port in 2..50 {
-                        table.replace(members([1, 2], port).to_vec()).unwrap();
+                        table.replace(members([1, 2], port).to_vec(), |_| Ok(())).unwrap();
                     }
                 });
             }
         });
+        assert_eq!(read_members(folder.path()).unwrap(), **table.all());
+    }
+
+    #[test]
+    fn what_a_member_says_holds_until_the_cluster_has_decided() {
+        let folder = tempfile::tempdir().unwrap();
+        let table = table(folder.path());
+        let hear = |node: u64, grpc: Option<&str>| {
+            let mut told = None;
+            let tell = |peers: &BTreeMap<NodeId, String>| {
+                told = peers.get(&NodeId(2)).cloned();
+                Ok(())
+            };
+            table.hear(NodeId(node), grpc, tell).unwrap();
+            told
+        };
+        assert_eq!(hear(9, Some("host9:1")), None, "no member");
+        assert_eq!(hear(2, Some("host2:1")), None, "known");
+        assert_eq!(hear(2, Some("host2:2")).as_deref(), Some("host2:2"));
+        assert_eq!(hear(2, Some("host2:2")), None, "told before");
+        assert_eq!(hear(2, None).as_deref(), Some("host2:1"), "refused");
+
+        // Other news doesn't take it back; the cluster's decision does.
+        assert_eq!(hear(2, Some("host2:2")).as_deref(), Some("host2:2"));
+        table.replace(members([1, 2, 3], 1).to_vec(), |_| Ok(())).unwrap();
+        assert_eq!(table.engine_peers()[&NodeId(2)], "host2:2");
+        table.replace(members([1, 2, 3], 4).to_vec(), |_| Ok(())).unwrap();
+        assert_eq!(table.engine_peers()[&NodeId(2)], "host2:4");
         assert_eq!(read_members(folder.path()).unwrap(), **table.all());
     }
 

@@ -1,6 +1,7 @@
 //! What a node does besides serving: it comes up once there is a majority, then keeps its list of members fresh, and
 //! while it leads brings announced members into the Raft group.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -173,12 +174,20 @@ fn take_over(parts: &Parts, members: Vec<Addresses>) -> Result<(), StartError> {
 
 /// Takes over the members as the cluster knows them: for this node's calls, its folder and its engine.
 pub(super) fn take_members(table: &MemberTable, engine: &Engine, members: Vec<Addresses>) -> Result<(), StartError> {
-    if table.replace(members)? {
-        let peers = table.engine_peers();
-        engine.set_peers(&peers).map_err(|error| StartError::Store(error.to_string()))?;
-        tracing::info!(members = peers.len(), "the members have changed");
+    let count = members.len();
+    if table.replace(members, |peers| tell_engine(engine, peers))? {
+        tracing::info!(members = count, "the members have changed");
     }
     Ok(())
+}
+
+/// A member says where it listens, or could not have it written down: see [`MemberTable::hear`].
+pub(super) fn hear(table: &MemberTable, engine: &Engine, node: NodeId, grpc: Option<&str>) -> Result<(), StartError> {
+    table.hear(node, grpc, |peers| tell_engine(engine, peers))
+}
+
+fn tell_engine(engine: &Engine, peers: &BTreeMap<NodeId, String>) -> Result<(), StartError> {
+    engine.set_peers(peers).map_err(|error| StartError::Store(error.to_string()))
 }
 
 async fn keep(parts: &Parts) -> Result<(), StartError> {

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rockpool_runtime::{Engine, GroupStatus, Role};
+use rockpool_runtime::{Engine, GroupStatus, NodeId, Role};
 use tokio::sync::watch;
 
-use super::keeper::take_members;
+use super::keeper::{hear, take_members};
 use super::{Parts, Stage};
 use crate::cluster::{Addresses, LocalNode, MemberTable, NodeReport, ReplicaReport, ReplicaRole};
 use crate::database::Database;
@@ -119,6 +119,12 @@ impl LocalNode for NodeProbe {
     fn take_members(&self, members: Vec<Addresses>) {
         if let Err(error) = take_members(&self.table, &self.engine, members) {
             tracing::warn!(%error, "the new list of members could not be taken over; the next look tries again");
+        }
+    }
+
+    fn hear(&self, node: NodeId, grpc: Option<&str>) {
+        if let Err(error) = hear(&self.table, &self.engine, node, grpc) {
+            tracing::warn!(%node, ?grpc, %error, "the address can't be used");
         }
     }
 
