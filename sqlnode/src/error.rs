@@ -61,6 +61,9 @@ pub enum StartError {
     /// Another node can't be reached or answered no.
     #[error("{0}")]
     Unreachable(String),
+    /// A node answered, but too few do for the cluster to decide anything.
+    #[error("{0}")]
+    Undecided(String),
     /// The cluster refused.
     #[error("the cluster refuses: {0}")]
     Refused(String),
@@ -95,7 +98,7 @@ impl StartError {
             | StartError::Damaged { .. }
             | StartError::Foreign(_)
             | StartError::Refused(_) => 3,
-            StartError::Listen { .. } | StartError::Unreachable(_) => 4,
+            StartError::Listen { .. } | StartError::Unreachable(_) | StartError::Undecided(_) => 4,
             StartError::Database(DbError::Stopping) => 4,
             StartError::Database(error) if error.is_retryable() => 4,
             StartError::Database(_) | StartError::Io { .. } | StartError::Store(_) | StartError::Tls(_) => 1,

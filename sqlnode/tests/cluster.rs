@@ -258,5 +258,11 @@ async fn a_member_that_comes_back_elsewhere_is_reached_before_there_is_a_majorit
     let known = known.nodes.iter().find(|node| node.addresses.node_id == second.identity().node_id).unwrap();
     assert_eq!(known.addresses.grpc, second.addresses().grpc);
     second.stop().await;
+
+    // A node that can't decide anything alone is not said to be away.
+    let error = client(folders[0].path(), &first.addresses().grpc).create_token(None).await.unwrap_err();
+    assert!(matches!(&error, StartError::Undecided(text) if text.contains("can't decide")), "{error:?}");
     first.stop().await;
+    let error = client(folders[0].path(), &ports[0].1).create_token(None).await.unwrap_err();
+    assert!(matches!(error, StartError::Unreachable(_)), "{error:?}");
 }

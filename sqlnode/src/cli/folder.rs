@@ -34,14 +34,21 @@ impl KnownNodes {
     where
         F: Future<Output = Result<T, StartError>>,
     {
-        let mut first = None;
+        let (mut first, mut undecided) = (None, None);
         for member in std::iter::once(&self.own).chain(&self.others) {
             match call(NodeClient::new(&member.grpc, &self.tls)?).await {
                 Err(error @ StartError::Unreachable(_)) => {
                     first.get_or_insert(error);
                 }
+                // Another one may be on the side of a majority.
+                Err(error @ StartError::Undecided(_)) => {
+                    undecided.get_or_insert(error);
+                }
                 answered => return answered,
             }
+        }
+        if let Some(error) = undecided {
+            return Err(error);
         }
         let why = first.map(|error| error.to_string()).unwrap_or_default();
         Err(StartError::Unreachable(format!(

@@ -40,6 +40,10 @@ fn endpoint(address: &str, tls: ClientTlsConfig) -> Result<Endpoint, StartError>
 
 fn refused(address: &str, status: &Status) -> StartError {
     match status.code() {
+        // Without a source, the status came over the wire: the node is there.
+        Code::Unavailable if std::error::Error::source(status).is_none() => {
+            StartError::Undecided(format!("{address} answers: {}", status.message()))
+        }
         Code::Unavailable | Code::DeadlineExceeded | Code::Unknown | Code::Cancelled => {
             StartError::Unreachable(format!("{address} doesn't answer: {}", status.message()))
         }

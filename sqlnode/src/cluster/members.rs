@@ -18,7 +18,7 @@ use crate::roles;
 /// How long a token is good when nobody says.
 const TOKEN_TTL_DEFAULT: Duration = Duration::from_secs(3_600);
 /// How long a token may be good.
-const TOKEN_TTL_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
+pub(crate) const TOKEN_TTL_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// Tokens that may be open at once.
 const TOKENS_MAX: u64 = 100;
 /// Nodes of a cluster.

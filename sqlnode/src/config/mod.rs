@@ -16,8 +16,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub(crate) use settings::duration;
 pub use settings::{SETTINGS, Setting};
+pub(crate) use settings::{duration, duration_up_to};
 
 use crate::cluster::JoinToken;
 

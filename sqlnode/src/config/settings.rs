@@ -213,6 +213,12 @@ fn count(value: &str, least: usize, most: usize) -> Result<usize, String> {
 
 /// A duration with its unit, as PostgreSQL writes them; a bare number counts milliseconds.
 pub(crate) fn duration(value: &str) -> Result<Duration, String> {
+    // As many milliseconds as PostgreSQL counts in a setting.
+    duration_up_to(value, Duration::from_millis(i32::MAX as u64), "24 days are the most")
+}
+
+/// A duration with its unit that is not longer than `most`; `too_long` says so.
+pub(crate) fn duration_up_to(value: &str, most: Duration, too_long: &str) -> Result<Duration, String> {
     let expected = || "a duration such as 500ms, 30s, 5min, 2h or 0 is expected".to_owned();
     let value = value.trim();
     let digits = value.bytes().take_while(u8::is_ascii_digit).count();
@@ -225,8 +231,8 @@ pub(crate) fn duration(value: &str) -> Result<Duration, String> {
         "d" => 86_400_000,
         _ => return Err(expected()),
     };
-    let milliseconds = number.checked_mul(unit_ms).filter(|ms| *ms <= i32::MAX as u64);
-    milliseconds.map(Duration::from_millis).ok_or_else(|| "24 days are the most".to_owned())
+    let duration = number.checked_mul(unit_ms).map(Duration::from_millis).filter(|duration| *duration <= most);
+    duration.ok_or_else(|| too_long.to_owned())
 }
 
 /// The setting whose name is closest to what was written, if any is close.
@@ -261,6 +267,9 @@ mod tests {
         assert!(duration("5 parsecs").is_err());
         assert!(duration("99999999999999999999").is_err());
         assert!(duration("1000h").is_err());
+        let week = Duration::from_secs(7 * 86_400);
+        assert_eq!(duration_up_to("7d", week, "too long"), Ok(week));
+        assert_eq!(duration_up_to("30d", week, "too long"), Err("too long".to_owned()));
         assert!(duration("é").is_err());
     }
 

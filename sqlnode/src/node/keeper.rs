@@ -130,7 +130,7 @@ async fn announced(parts: &Parts) -> Result<Vec<Addresses>, StartError> {
                     tell_the_others(parts, *node, &members).await?;
                     return Ok(members);
                 }
-                Err(StartError::Unreachable(why)) => last = Some(why),
+                Err(StartError::Unreachable(why) | StartError::Undecided(why)) => last = Some(why),
                 Err(refused) => return Err(refused),
             }
         }
