@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const PASSWORD: &str = "correct horse battery";
 const POOL: &str = "reef";
 const DEADLINE: Duration = Duration::from_secs(30);
-/// How long a download may say nothing: a sender that died is noticed after some seconds only.
+/// How long a download may take: a sender that died is noticed after some seconds only.
 const DOWNLOAD_DEADLINE: Duration = Duration::from_secs(60);
 
 /// One node, and Ann's and Bob's device in one pool.
@@ -77,6 +77,7 @@ fn text(path: &Path) -> Result<&str> {
 struct Get {
     child: Child,
     lines: Receiver<Value>,
+    deadline: Instant,
 }
 
 impl Get {
@@ -88,17 +89,17 @@ impl Get {
             let values = stdout.lines().map_while(|line| serde_json::from_str(&line.ok()?).ok());
             values.take_while(|value: &Value| sender.send(value.clone()).is_ok()).for_each(drop);
         });
-        Ok(Get { child, lines })
+        Ok(Get { child, lines, deadline: Instant::now() + DOWNLOAD_DEADLINE })
     }
 
     /// The next line; `None` at the end.
     fn next(&mut self) -> Result<Option<Value>> {
-        match self.lines.recv_timeout(DOWNLOAD_DEADLINE) {
+        match self.lines.recv_timeout(self.deadline.saturating_duration_since(Instant::now())) {
             Ok(line) => Ok(Some(line)),
             Err(RecvTimeoutError::Disconnected) => Ok(None),
             Err(RecvTimeoutError::Timeout) => {
                 self.child.kill()?;
-                anyhow::bail!("the download said nothing for {DOWNLOAD_DEADLINE:?}")
+                anyhow::bail!("the download did not end within {DOWNLOAD_DEADLINE:?}")
             }
         }
     }
