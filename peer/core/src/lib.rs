@@ -35,6 +35,8 @@ mod output;
 pub mod overlay;
 mod peer;
 pub mod roster;
+#[cfg(test)]
+mod seeds;
 pub mod signal;
 mod sync;
 mod time;

@@ -5,19 +5,23 @@
 //! ```text
 //!              wanted, we offer                  answer signed, accepted            DTLS up, fingerprint right
 //!   Idle ------------------------> Offering -----------------------> Connecting --------------------------> Up
-//!    |   wanted, they offer                         offer signed, accepted   ^        lost for 5 s, or network  |
+//!    |   wanted, they offer                         offer signed, accepted   ^        lost for 2 s, or network  |
 //!    +-----------------> Waiting -------------------------------------------+        changed: ICE restart      |
 //!                         (asks for an offer now and then)                            (round + 1) <-------------+
 //!   any failure or deadline -> Backoff (1 s doubling to 30 s) -> Offering or Waiting with a new generation
 //! ```
 //!
-//! * The higher placement number offers. If rosters differ for a moment and both do, the higher device id wins.
+//! * The higher placement number offers. If rosters differ for a moment and both do, the higher device id wins. Who has
+//!   offered a connection also restarts it, whatever the roster says by then.
 //! * Every attempt has a generation, higher than any known; signals and driver events of another are stale and ignored.
 //! * A connection that stands is never closed because the cluster or the roster forgot the other side: only failure,
 //!   goodbye or revocation end it.
-//! * Candidates that come before the description wait, within bounds.
+//! * Who answers asks soon, because a process that was killed and came back is the only one who knows that its
+//!   connections are gone. It asks for a generation above the last it had; about one that stands, for a restart.
+//! * Bulk is set up once Control is ready, by signals over it, and ends with it: both are there anew after a crash.
+//! * Candidates that come before their description wait, within bounds.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
@@ -27,12 +31,16 @@ use crate::overlay::{Role, WantedLink};
 use crate::signal::{Candidate, Fingerprint, Purpose, Signal, SignalKind, fingerprint_of_sdp};
 use crate::time::{Now, Time};
 
-/// From the first signal to DTLS.
+/// From a description of the other side to DTLS.
 const ATTEMPT_MAX: Duration = Duration::from_secs(15);
+/// From an offer to its answer.
+const ANSWER_MAX: Duration = Duration::from_secs(8);
 /// How long an answering side waits for an offer before it asks.
-const OFFER_WAIT: Duration = Duration::from_secs(4);
-/// How long ICE may look for the path by itself.
-const DISCONNECTED_MAX: Duration = Duration::from_secs(5);
+const OFFER_WAIT: Duration = Duration::from_millis(500);
+/// And before it asks again; doubles.
+const ASK_EVERY: Duration = Duration::from_secs(4);
+/// How long ICE may look for the path by itself, after it has missed it for some seconds.
+const DISCONNECTED_MAX: Duration = Duration::from_secs(2);
 /// From an ICE restart to a path.
 const RESTART_MAX: Duration = Duration::from_secs(10);
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
@@ -138,15 +146,21 @@ enum State {
 #[derive(Debug)]
 struct Session {
     state: State,
+    /// Our part in this generation once it is open; before, what the overlay says.
     role: Option<Role>,
     generation: u64,
     round: u32,
     /// The other side's presence when this generation began.
     remote_epoch: u64,
+    /// The newest presence for which the overlay wanted this connection.
+    wanted_epoch: u64,
     expected: Option<Fingerprint>,
     /// The remote description of this round has been handed to the driver.
     described: bool,
-    early: Vec<Option<Candidate>>,
+    /// Local descriptions that the driver is making. Only the last is for the round that counts.
+    describing: u32,
+    /// Candidates of descriptions that have not come, by generation and round.
+    early: Vec<(u64, u32, Option<Candidate>)>,
     failures: u32,
 }
 
@@ -158,8 +172,10 @@ impl Session {
             generation: 0,
             round: 0,
             remote_epoch: 0,
+            wanted_epoch: 0,
             expected: None,
             described: false,
+            describing: 0,
             early: Vec::new(),
             failures: 0,
         }
@@ -193,13 +209,22 @@ pub(crate) struct Negotiation {
     me: DeviceId,
     sessions: BTreeMap<Key, Session>,
     wanted: BTreeMap<DeviceId, WantedLink>,
+    /// Devices with which we talk: Bulk's signals go that way.
+    ready: BTreeSet<DeviceId>,
     cluster: bool,
     actions: VecDeque<Action>,
 }
 
 impl Negotiation {
     pub(crate) fn new(me: DeviceId) -> Negotiation {
-        Negotiation { me, sessions: BTreeMap::new(), wanted: BTreeMap::new(), cluster: false, actions: VecDeque::new() }
+        Negotiation {
+            me,
+            sessions: BTreeMap::new(),
+            wanted: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            cluster: false,
+            actions: VecDeque::new(),
+        }
     }
 
     pub(crate) fn poll_action(&mut self) -> Option<Action> {
@@ -210,14 +235,39 @@ impl Negotiation {
         self.sessions.values().filter_map(Session::deadline).min()
     }
 
-    /// Whether DTLS is up for this connection.
-    pub(crate) fn is_up(&self, device: DeviceId, purpose: Purpose) -> bool {
-        self.sessions.get(&(device, purpose)).is_some_and(Session::is_up)
+    /// Whether this is the attempt under way or standing.
+    pub(crate) fn is_current(&self, connection: ConnectionId) -> bool {
+        self.sessions
+            .get(&(connection.device, connection.purpose))
+            .is_some_and(|session| session.generation == connection.generation && session.is_open())
     }
 
-    /// The cluster takes signals, or doesn't.
+    /// Devices with which connections are under way or stand.
+    pub(crate) fn open_devices(&self) -> BTreeSet<DeviceId> {
+        self.sessions.iter().filter(|(_, session)| session.is_open()).map(|(key, _)| key.0).collect()
+    }
+
+    /// The cluster takes signals (again), or doesn't.
     pub(crate) fn set_cluster(&mut self, now: Now, reachable: bool) {
         self.cluster = reachable;
+        if reachable {
+            // What was on its way when the stream ended may be lost, and nobody needs to wait any longer.
+            for key in self.keys_of(Purpose::Control) {
+                self.with(key, |this, session| match session.state {
+                    State::Offering { .. } | State::Waiting { .. } | State::Backoff { .. } => {
+                        this.begin_anew(now, &key, session);
+                    }
+                    State::Up { restart_at: Some(_), .. } => this.restart(now, &key, session),
+                    _ => {}
+                });
+            }
+        }
+        self.settle(now);
+    }
+
+    /// Messages can be exchanged with this device: Bulk may begin.
+    pub(crate) fn set_ready(&mut self, now: Now, device: DeviceId) {
+        self.ready.insert(device);
         self.settle(now);
     }
 
@@ -235,24 +285,38 @@ impl Negotiation {
                 self.close(&(device, purpose), &mut session);
             }
         }
+        self.ready.remove(&device);
+    }
+
+    fn keys_of(&self, purpose: Purpose) -> Vec<Key> {
+        self.sessions.keys().filter(|key| key.1 == purpose).copied().collect()
     }
 
     fn can_signal(&self, key: &Key) -> bool {
-        self.cluster || (key.1 == Purpose::Bulk && self.is_up(key.0, Purpose::Control))
+        match key.1 {
+            Purpose::Control => self.cluster,
+            Purpose::Bulk => self.ready.contains(&key.0),
+        }
+    }
+
+    fn is_wanted(&self, key: &Key) -> bool {
+        match key.1 {
+            Purpose::Control => self.wanted.contains_key(&key.0),
+            Purpose::Bulk => self.ready.contains(&key.0),
+        }
     }
 
     /// Starts what is wanted and rests what isn't, standing connections excepted.
     fn settle(&mut self, now: Now) {
         let mut keys: Vec<Key> = self.sessions.keys().copied().collect();
-        for device in self.wanted.keys() {
-            keys.extend([(*device, Purpose::Control), (*device, Purpose::Bulk)]);
-        }
+        keys.extend(self.wanted.keys().map(|device| (*device, Purpose::Control)));
+        keys.extend(self.ready.iter().map(|device| (*device, Purpose::Bulk)));
         keys.sort();
         keys.dedup();
         for key in keys {
             let mut session = self.sessions.remove(&key).unwrap_or_else(Session::new);
             self.settle_one(now, &key, &mut session);
-            if session.state != State::Idle || session.role.is_some() {
+            if session.state != State::Idle || self.is_wanted(&key) {
                 self.sessions.insert(key, session);
             }
         }
@@ -260,18 +324,30 @@ impl Negotiation {
 
     fn settle_one(&mut self, now: Now, key: &Key, session: &mut Session) {
         let link = self.wanted.get(&key.0).copied();
-        session.role = link.map(|link| link.role);
-        // Bulk follows Control: two handshakes at once take longer than one after the other.
-        let wanted = match key.1 {
-            Purpose::Control => link.is_some(),
-            Purpose::Bulk => self.is_up(key.0, Purpose::Control) && (link.is_some() || session.remote_epoch > 0),
-        };
+        if !session.is_open() {
+            // Bulk's part is that of the Control connection that carries its signals.
+            session.role = match (key.1, self.sessions.get(&(key.0, Purpose::Control))) {
+                (Purpose::Bulk, Some(control)) => control.role,
+                _ => link.map(|link| link.role).or(session.role),
+            };
+        }
+        let is_new = link.is_some_and(|link| link.presence_epoch > session.wanted_epoch);
+        session.wanted_epoch = link.map_or(session.wanted_epoch, |link| link.presence_epoch);
+        let possible = self.is_wanted(key) && self.can_signal(key);
         match session.state {
-            State::Idle if wanted && self.can_signal(key) => self.begin(now, key, session),
-            State::Waiting { .. } | State::Backoff { .. } if !wanted || !self.can_signal(key) => {
-                session.state = State::Idle;
-            }
+            State::Idle if possible => self.begin(now, key, session),
+            State::Waiting { .. } | State::Backoff { .. } if !possible => session.state = State::Idle,
+            // It is there anew: what failed with it before says nothing.
+            State::Waiting { .. } | State::Backoff { .. } if is_new => self.begin_anew(now, key, session),
             _ => {}
+        }
+    }
+
+    fn begin_anew(&mut self, now: Now, key: &Key, session: &mut Session) {
+        self.close(key, session);
+        session.failures = 0;
+        if self.is_wanted(key) && self.can_signal(key) {
+            self.begin(now, key, session);
         }
     }
 
@@ -286,27 +362,30 @@ impl Negotiation {
         // Wall time keeps generations growing over a restart; the presence epoch covers a clock set back.
         session.generation = now.wall_ms.max(session.generation.saturating_add(1));
         session.round = 0;
-        session.remote_epoch = self.wanted.get(&key.0).map_or(session.remote_epoch, |link| link.presence_epoch);
+        let known = self.wanted.get(&key.0).map_or(0, |link| link.presence_epoch);
+        session.remote_epoch = session.remote_epoch.max(known);
+        session.role = Some(Role::Offers);
         session.expected = None;
-        session.described = false;
-        session.early.clear();
-        session.state = State::Offering { deadline: now.time.after(ATTEMPT_MAX) };
+        (session.described, session.describing) = (false, 1);
+        session.state = State::Offering { deadline: now.time.after(ANSWER_MAX) };
         let connection = connection_id(key, session);
         self.command(LinkCommand::CreateOffer { connection, ice_restart: false });
     }
 
     fn restart(&mut self, now: Now, key: &Key, session: &mut Session) {
-        session.state = State::Up { restart_at: None, restart_deadline: Some(now.time.after(RESTART_MAX)) };
         if !self.can_signal(key) {
+            // Nobody hears of a restart. The path may come back by itself, and the driver says when it is given up.
+            session.state = State::Up { restart_at: Some(now.time.after(DISCONNECTED_MAX)), restart_deadline: None };
             return;
         }
-        if session.role == Some(Role::Answers) {
+        session.state = State::Up { restart_at: None, restart_deadline: Some(now.time.after(RESTART_MAX)) };
+        if session.role != Some(Role::Offers) {
             // The other side restarts by itself; should it not have noticed, this tells it.
-            let kind = SignalKind::OfferRequest;
-            return self.signal(key, session.generation, session.round, kind);
+            return self.signal(key, session.generation, session.round, SignalKind::OfferRequest);
         }
         session.round = session.round.saturating_add(1);
         session.described = false;
+        session.describing += 1;
         let connection = connection_id(key, session);
         self.command(LinkCommand::CreateOffer { connection, ice_restart: true });
     }
@@ -329,7 +408,13 @@ impl Negotiation {
         }
         session.state = State::Idle;
         session.expected = None;
-        session.early.clear();
+        if key.1 == Purpose::Control {
+            self.ready.remove(&key.0);
+            self.with((key.0, Purpose::Bulk), |this, bulk| {
+                this.close(&(key.0, Purpose::Bulk), bulk);
+                bulk.failures = 0;
+            });
+        }
     }
 
     /// Closes, and tries again after a while if it is still wanted.
@@ -361,8 +446,11 @@ impl Negotiation {
 
     pub(crate) fn handle_local_description(&mut self, connection: ConnectionId, sdp: String) {
         self.with_connection(connection, |this, key, session| {
-            let offers = matches!(session.state, State::Offering { .. })
-                || (session.is_up() && session.round > 0 && !session.described);
+            session.describing = session.describing.saturating_sub(1);
+            if session.describing > 0 {
+                return;
+            }
+            let offers = session.role == Some(Role::Offers);
             let kind = if offers { SignalKind::Offer(sdp) } else { SignalKind::Answer(sdp) };
             this.signal(key, session.generation, session.round, kind);
         });
@@ -387,8 +475,16 @@ impl Negotiation {
                 this.actions.push_back(Action::Up(connection));
             }
         });
-        // Bulk may begin.
         self.settle(now);
+    }
+
+    /// A message came over it: its path works.
+    pub(crate) fn handle_alive(&mut self, connection: ConnectionId) {
+        self.with_connection(connection, |_, _, session| {
+            if session.is_up() {
+                session.state = State::Up { restart_at: None, restart_deadline: None };
+            }
+        });
     }
 
     pub(crate) fn handle_disconnected(&mut self, now: Now, connection: ConnectionId) {
@@ -424,9 +520,10 @@ impl Negotiation {
                 match session.state {
                     State::Idle => {}
                     State::Waiting { .. } => {
-                        this.signal(&key, session.generation, 0, SignalKind::OfferRequest);
+                        let above = session.generation.saturating_add(1);
+                        this.signal(&key, above, 0, SignalKind::OfferRequest);
+                        let wait = ASK_EVERY.saturating_mul(1 << session.failures.min(3)).min(BACKOFF_MAX);
                         session.failures = session.failures.saturating_add(1);
-                        let wait = OFFER_WAIT.saturating_mul(1 << session.failures.min(3)).min(BACKOFF_MAX);
                         session.state = State::Waiting { ask_at: now.time.after(wait) };
                     }
                     State::Offering { .. } | State::Connecting { .. } => this.fail(now, &key, session),
@@ -452,14 +549,15 @@ impl Negotiation {
             SignalKind::Offer(ref sdp) => self.accept_offer(now, &key, &mut session, &signal, sdp),
             SignalKind::Answer(ref sdp) => self.accept_answer(now, &key, &mut session, &signal, sdp),
             SignalKind::Candidate(ref candidate) => {
-                let current = session.generation == signal.generation && session.round == signal.round;
-                if current && session.is_open() {
-                    if session.described {
-                        let (connection, candidate) = (connection_id(&key, &session), candidate.clone());
-                        self.command(LinkCommand::AddCandidate { connection, candidate });
-                    } else if session.early.len() < EARLY_CANDIDATES_MAX {
-                        session.early.push(candidate.clone());
+                let (theirs, ours) = ((signal.generation, signal.round), (session.generation, session.round));
+                if theirs == ours && session.is_open() && session.described {
+                    let (connection, candidate) = (connection_id(&key, &session), candidate.clone());
+                    self.command(LinkCommand::AddCandidate { connection, candidate });
+                } else if theirs > ours || (theirs == ours && session.is_open()) {
+                    if session.early.len() == EARLY_CANDIDATES_MAX {
+                        session.early.remove(0);
                     }
+                    session.early.push((signal.generation, signal.round, candidate.clone()));
                 }
             }
             SignalKind::OfferRequest => self.requested(now, &key, &mut session, &signal),
@@ -468,32 +566,47 @@ impl Negotiation {
     }
 
     fn accept_offer(&mut self, now: Now, key: &Key, session: &mut Session, signal: &Signal, sdp: &str) {
-        let restart = session.is_open()
-            && session.generation == signal.generation
-            && session.role != Some(Role::Offers)
-            && signal.round > session.round;
-        let newer = signal.generation > session.generation || signal.from_epoch > session.remote_epoch;
-        let glare = matches!(session.state, State::Offering { .. });
+        if signal.round > 0 {
+            return self.accept_restart(now, key, session, signal, sdp);
+        }
+        let glare = matches!(session.state, State::Offering { .. }) && signal.from_epoch <= session.remote_epoch;
         if glare && self.me > key.0 {
             return; // Ours wins; the other side drops its own when it sees ours.
         }
-        if !(restart || newer || glare) {
+        let newer = signal.generation > session.generation || signal.from_epoch > session.remote_epoch;
+        if !(newer || glare || !session.is_open()) {
             return;
         }
         let Some(fingerprint) = fingerprint_of_sdp(sdp) else { return };
-        if restart {
-            if session.expected != Some(fingerprint) {
-                // A restart keeps the certificate; another one means another connection.
-                return self.fail(now, key, session);
-            }
-            session.round = signal.round;
-        } else {
-            self.close(key, session);
-            session.generation = signal.generation;
-            session.round = signal.round;
-            session.remote_epoch = signal.from_epoch;
-            session.expected = Some(fingerprint);
-            session.state = State::Connecting { deadline: now.time.after(ATTEMPT_MAX) };
+        self.close(key, session);
+        session.generation = signal.generation;
+        session.round = 0;
+        session.remote_epoch = session.remote_epoch.max(signal.from_epoch);
+        session.role = Some(Role::Answers);
+        session.expected = Some(fingerprint);
+        session.state = State::Connecting { deadline: now.time.after(ATTEMPT_MAX) };
+        session.describing = 1;
+        let connection = connection_id(key, session);
+        self.command(LinkCommand::AcceptOffer { connection, sdp: sdp.to_owned() });
+        self.release_candidates(key, session);
+    }
+
+    /// An ICE restart of the connection that stands; of another one it means nothing.
+    fn accept_restart(&mut self, now: Now, key: &Key, session: &mut Session, signal: &Signal, sdp: &str) {
+        let fits = session.is_open()
+            && session.generation == signal.generation
+            && session.role == Some(Role::Answers)
+            && signal.round > session.round;
+        let Some(fingerprint) = fingerprint_of_sdp(sdp).filter(|_| fits) else { return };
+        if session.expected != Some(fingerprint) {
+            // A restart keeps the certificate; another one means another connection.
+            return self.fail(now, key, session);
+        }
+        session.round = signal.round;
+        session.describing += 1;
+        if session.is_up() {
+            let deadline = now.time.after(RESTART_MAX);
+            session.state = State::Up { restart_at: None, restart_deadline: Some(deadline) };
         }
         let connection = connection_id(key, session);
         self.command(LinkCommand::AcceptOffer { connection, sdp: sdp.to_owned() });
@@ -507,9 +620,9 @@ impl Negotiation {
         }
         let Some(fingerprint) = fingerprint_of_sdp(sdp) else { return self.fail(now, key, session) };
         match session.state {
-            State::Offering { deadline } => {
+            State::Offering { .. } => {
                 session.expected = Some(fingerprint);
-                session.state = State::Connecting { deadline };
+                session.state = State::Connecting { deadline: now.time.after(ATTEMPT_MAX) };
             }
             _ if session.expected != Some(fingerprint) => return self.fail(now, key, session),
             _ => {}
@@ -522,30 +635,40 @@ impl Negotiation {
     fn release_candidates(&mut self, key: &Key, session: &mut Session) {
         session.described = true;
         let connection = connection_id(key, session);
-        for candidate in session.early.drain(..) {
-            self.actions.push_back(Action::Command(LinkCommand::AddCandidate { connection, candidate }));
+        let current = (session.generation, session.round);
+        for (generation, round, candidate) in std::mem::take(&mut session.early) {
+            if (generation, round) == current {
+                self.command(LinkCommand::AddCandidate { connection, candidate });
+            } else if (generation, round) > current {
+                session.early.push((generation, round, candidate));
+            }
         }
     }
 
-    /// The answering side says that it has no working connection of this generation or later.
+    /// The answering side has no working connection below this generation; or about the one that stands: no path.
     fn requested(&mut self, now: Now, key: &Key, session: &mut Session, signal: &Signal) {
         let reborn = signal.from_epoch > session.remote_epoch;
-        let stale = signal.generation < session.generation && !reborn;
+        let gone = reborn || signal.generation > session.generation;
         match session.state {
-            State::Up { restart_deadline: None, .. }
-                if signal.generation == session.generation && session.role == Some(Role::Offers) =>
-            {
-                self.restart(now, key, session);
+            State::Up { restart_deadline, .. } if signal.generation == session.generation => {
+                if restart_deadline.is_none() && session.role == Some(Role::Offers) {
+                    self.restart(now, key, session);
+                }
             }
-            State::Up { .. } | State::Connecting { .. } | State::Offering { .. } if !reborn || stale => {}
+            State::Up { .. } | State::Connecting { .. } | State::Offering { .. } if !gone => {}
+            // Whoever asks again and again doesn't make us open connections again and again.
+            State::Backoff { until } if !reborn => {
+                session.state = State::Backoff { until: until.min(now.time.after(BACKOFF_MIN)) };
+                session.generation = session.generation.max(signal.generation.saturating_sub(1));
+            }
             _ => {
-                let known = self.wanted.contains_key(&key.0) || session.is_up();
+                let known = self.wanted.contains_key(&key.0) || session.is_up() || self.ready.contains(&key.0);
                 self.close(key, session);
-                session.remote_epoch = signal.from_epoch;
+                session.remote_epoch = session.remote_epoch.max(signal.from_epoch);
+                session.generation = session.generation.max(signal.generation.saturating_sub(1));
                 session.role = Some(Role::Offers);
                 if known && self.can_signal(key) {
                     self.offer(now, key, session);
-                    session.remote_epoch = signal.from_epoch;
                 }
             }
         }
@@ -555,3 +678,6 @@ impl Negotiation {
 fn connection_id(key: &Key, session: &Session) -> ConnectionId {
     ConnectionId { device: key.0, purpose: key.1, generation: session.generation }
 }
+
+#[cfg(test)]
+mod tests;

@@ -190,7 +190,7 @@ impl Roster {
                 newer
             }
             RosterChange::Step { lease_epoch, sequence, seated, removed } => {
-                if (lease_epoch, sequence) != (self.lease_epoch, self.sequence + 1) {
+                if lease_epoch != self.lease_epoch || Some(sequence) != self.sequence.checked_add(1) {
                     return false;
                 }
                 self.sequence = sequence;

@@ -153,6 +153,13 @@ impl Exchange {
         self.ask(now, log);
     }
 
+    /// Tells one device what we have: it may have been passed over.
+    pub(crate) fn compare(&mut self, device: DeviceId, log: &MessageLog) {
+        if self.sides.contains_key(&device) {
+            self.send_have(device, log);
+        }
+    }
+
     /// An entry came that can't enter before earlier ones do.
     pub(crate) fn handle_early(&mut self, from: DeviceId, id: EntryId) {
         if let Some(side) = self.sides.get_mut(&from) {

@@ -1,7 +1,7 @@
 //! A data channel: its greeting, and what is on it.
 //!
 //! The first message of a channel may get lost at some WebRTC stacks although the channel says that it is open. So both
-//! sides greet, repeat it until answered, and send nothing else before.
+//! sides greet, repeat it until answered, and send nothing else before. A channel that gets no answer is given up.
 
 use std::time::Duration;
 
@@ -9,6 +9,8 @@ use crate::negotiation::ConnectionId;
 use crate::time::Time;
 
 const GREET_EVERY: Duration = Duration::from_secs(1);
+/// From the connection to the greeting's answer.
+const READY_MAX: Duration = Duration::from_secs(20);
 
 /// The data channel of one connection whose certificate was right.
 #[derive(Debug)]
@@ -21,13 +23,25 @@ pub(super) struct Channel {
     /// Ours was answered.
     answered: bool,
     greet_at: Option<Time>,
+    ready_until: Time,
+    /// New entries were not sent on it, because it was busy.
+    pub(super) owes_entries: bool,
     /// Given to the driver and not yet taken by the channel.
     pub(super) unsent_bytes: u64,
 }
 
 impl Channel {
-    pub(super) fn new(connection: ConnectionId) -> Channel {
-        Channel { connection, open: false, greeted: false, answered: false, greet_at: None, unsent_bytes: 0 }
+    pub(super) fn new(connection: ConnectionId, now: Time) -> Channel {
+        Channel {
+            connection,
+            open: false,
+            greeted: false,
+            answered: false,
+            greet_at: None,
+            ready_until: now.after(READY_MAX),
+            owes_entries: false,
+            unsent_bytes: 0,
+        }
     }
 
     pub(super) fn handle_open(&mut self, now: Time) {
@@ -47,7 +61,13 @@ impl Channel {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Time> {
-        self.greet_at.filter(|_| self.open)
+        let until = (!self.is_ready()).then_some(self.ready_until);
+        self.greet_at.filter(|_| self.open).into_iter().chain(until).min()
+    }
+
+    /// The other side had its time to answer.
+    pub(super) fn is_late(&self, now: Time) -> bool {
+        !self.is_ready() && self.ready_until <= now
     }
 
     /// Marks their greeting; says whether the channel is ready by that.

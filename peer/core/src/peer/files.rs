@@ -81,7 +81,7 @@ impl Files {
         Ok(())
     }
 
-    /// No connection to it is left: what it said it has doesn't count any more.
+    /// It can't say what it has any more: it says all again when the next link stands.
     pub(super) fn forget_device(&mut self, device: DeviceId) {
         self.noted.remove(&device);
     }

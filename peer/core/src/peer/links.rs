@@ -9,7 +9,7 @@ use super::Peer;
 use super::channel::Channel;
 use crate::event::{Event, Warning};
 use crate::frame::{Frame, PROTOCOL_VERSION};
-use crate::negotiation::{Action, ConnectionId};
+use crate::negotiation::{Action, ConnectionId, LinkCommand};
 use crate::output::Output;
 use crate::signal::{Purpose, Signal, SignalError};
 use crate::time::{Now, Time};
@@ -19,8 +19,8 @@ use crate::transfer::bulk;
 const CONTROL_UNSENT_BYTES_MAX: u64 = 8 << 20;
 /// Bytes on a control channel beyond which new entries wait for the next comparison.
 pub(super) const CONTROL_BUSY_BYTES: u64 = 1 << 20;
-/// Devices with which links may be under way, those of an older roster included.
-const LINKS_MAX: usize = 2 * FULL_MESH_DEVICES_MAX;
+/// Devices with which connections may be under way or stand, those of an older roster included.
+const OPEN_DEVICES_MAX: usize = 2 * FULL_MESH_DEVICES_MAX;
 /// Channels that opened before their connection was checked.
 const EARLY_CHANNELS_MAX: usize = 64;
 
@@ -46,6 +46,10 @@ impl Link {
         self.control.as_ref().is_some_and(Channel::is_ready)
     }
 
+    fn is_empty(&self) -> bool {
+        self.control.is_none() && self.bulk.is_none() && self.early.is_empty()
+    }
+
     /// Ranges can be exchanged.
     pub(super) fn carries_bulk(&self) -> bool {
         self.is_up() && self.bulk.as_ref().is_some_and(Channel::is_ready)
@@ -64,17 +68,26 @@ impl Peer {
         while let Some(action) = self.negotiation.poll_action() {
             moved = true;
             match action {
-                Action::Command(command) => self.outputs.push_back(Output::Link(command)),
+                Action::Command(command) => {
+                    if let LinkCommand::Close(connection) = &command
+                        && let Some(link) = self.links.get_mut(&connection.device)
+                    {
+                        link.early.retain(|early| early != connection);
+                    }
+                    self.outputs.push_back(Output::Link(command));
+                }
                 Action::Signal { to, purpose, generation, round, kind } => {
                     let Some(from_epoch) = self.own_epochs.last().copied() else { continue };
-                    self.signal_sequence += 1;
+                    let sequence = self.signal_sequences.entry(to).or_default();
+                    *sequence += 1;
+                    let sequence = *sequence;
                     self.send_signal(Signal {
                         pool: self.config.pool,
                         from: self.config.keys.device_id(),
                         to,
                         from_epoch,
                         to_epoch: self.epochs.get(&to).copied().unwrap_or(0),
-                        sequence: self.signal_sequence,
+                        sequence,
                         purpose,
                         generation,
                         round,
@@ -87,6 +100,7 @@ impl Peer {
             }
         }
         self.greet(now);
+        self.links.retain(|_, link| !link.is_empty());
         moved
     }
 
@@ -120,12 +134,12 @@ impl Peer {
             Ok(signal) => signal,
             Err(error) => return self.refuse(from, error.to_string()),
         };
-        if self.left || self.is_revoked(from) || (self.links.len() >= LINKS_MAX && !self.links.contains_key(&from)) {
+        let open = self.negotiation.open_devices();
+        if self.left || self.is_revoked(from) || (open.len() >= OPEN_DEVICES_MAX && !open.contains(&from)) {
             return;
         }
         let known = self.epochs.entry(from).or_default();
         *known = (*known).max(signal.from_epoch);
-        self.links.entry(from).or_default();
         self.negotiation.handle_signal(now, signal);
     }
 
@@ -152,7 +166,7 @@ impl Peer {
 
     fn connection_up(&mut self, now: Now, connection: ConnectionId) {
         let link = self.links.entry(connection.device).or_default();
-        let mut channel = Channel::new(connection);
+        let mut channel = Channel::new(connection, now.time);
         if link.early.contains(&connection) {
             channel.handle_open(now.time);
         }
@@ -169,22 +183,21 @@ impl Peer {
             return;
         }
         *slot = None;
-        let is_gone = link.control.is_none() && link.bulk.is_none();
         if was_up && connection.purpose == Purpose::Control {
             self.exchange.link_down(now.time, device, &self.log);
             self.event(Event::LinkDown(device));
         }
-        if connection.purpose == Purpose::Bulk {
-            self.files.seeder.drop_device(device);
-        }
-        if is_gone {
-            self.links.remove(&device);
-            self.files.forget_device(device);
+        match connection.purpose {
+            Purpose::Control => self.files.forget_device(device),
+            Purpose::Bulk => self.files.seeder.drop_device(device),
         }
         self.refresh_seeders(now.time);
     }
 
     pub(super) fn handle_channel_open(&mut self, now: Now, connection: ConnectionId) {
+        if !self.negotiation.is_current(connection) {
+            return;
+        }
         let link = self.links.entry(connection.device).or_default();
         match link.slot(connection.purpose) {
             Some(channel) if channel.connection == connection => return channel.handle_open(now.time),
@@ -246,6 +259,7 @@ impl Peer {
         let device = connection.device;
         if connection.purpose == Purpose::Control {
             self.event(Event::LinkUp(device));
+            self.negotiation.set_ready(now, device);
             self.exchange.link_up(now.time, device, &self.log);
             self.send_seeding(device);
         }
@@ -279,8 +293,22 @@ impl Peer {
     pub(super) fn handle_sent(&mut self, connection: ConnectionId, bytes: u64) {
         let Some(channel) = self.channel(connection) else { return };
         channel.unsent_bytes = channel.unsent_bytes.saturating_sub(bytes);
-        if connection.purpose == Purpose::Bulk {
-            self.files.seeder.handle_sent(connection.device, bytes);
+        let caught_up = channel.unsent_bytes < CONTROL_BUSY_BYTES;
+        match connection.purpose {
+            Purpose::Bulk => self.files.seeder.handle_sent(connection.device, bytes),
+            Purpose::Control if caught_up && std::mem::take(&mut channel.owes_entries) => {
+                self.exchange.compare(connection.device, &self.log);
+            }
+            Purpose::Control => {}
+        }
+    }
+
+    /// Gives up channels on which nobody answers.
+    pub(super) fn drop_late_channels(&mut self, now: Now) {
+        let channels = self.links.values().flat_map(|link| link.control.iter().chain(&link.bulk));
+        let late = channels.filter(|channel| channel.is_late(now.time)).map(|channel| channel.connection);
+        for connection in late.collect::<Vec<_>>() {
+            self.negotiation.handle_closed(now, connection);
         }
     }
 
@@ -288,6 +316,7 @@ impl Peer {
     pub(super) fn handle_message(&mut self, now: Now, connection: ConnectionId, message: Bytes) {
         let Some(channel) = self.channel(connection) else { return };
         let (greeted, stuck) = (channel.is_greeted(), channel.unsent_bytes > CONTROL_UNSENT_BYTES_MAX);
+        self.negotiation.handle_alive(connection);
         let result = match connection.purpose {
             // It goes on asking and doesn't read the answers.
             Purpose::Control if stuck => Err("it doesn't read what it asked for".to_owned()),

@@ -81,7 +81,8 @@ pub struct Peer {
     own_epochs: Vec<u64>,
     /// The newest presence epoch known of each device; outlives the roster.
     epochs: BTreeMap<DeviceId, u64>,
-    signal_sequence: u64,
+    /// Of the newest signal to each device.
+    signal_sequences: BTreeMap<DeviceId, u64>,
     windows: BTreeMap<DeviceId, ReplayWindow>,
     attached: bool,
     left: bool,
@@ -111,7 +112,7 @@ impl Peer {
             links: BTreeMap::new(),
             own_epochs: Vec::new(),
             epochs: BTreeMap::new(),
-            signal_sequence: 0,
+            signal_sequences: BTreeMap::new(),
             windows: BTreeMap::new(),
             attached: false,
             left: false,
@@ -206,6 +207,7 @@ impl Peer {
         if due(self.negotiation.poll_timeout()) {
             self.negotiation.handle_timeout(now);
         }
+        self.drop_late_channels(now);
         if due(self.exchange.poll_timeout()) {
             self.exchange.handle_timeout(now.time, &self.log);
         }

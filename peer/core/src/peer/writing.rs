@@ -15,7 +15,7 @@ use std::time::Duration;
 use rockpool_proto::DeviceId;
 
 use super::Peer;
-use super::links::{CONTROL_BUSY_BYTES, Link};
+use super::links::CONTROL_BUSY_BYTES;
 use crate::entry::{Body, StoredEntry};
 use crate::input::CommandId;
 use crate::manifest::Manifest;
@@ -147,12 +147,16 @@ impl Peer {
         }
     }
 
-    /// Links on which a new entry goes out at once. A busy one gets it by comparison.
-    fn push_targets(&self) -> Vec<DeviceId> {
-        let idle = |link: &Link| {
-            link.is_up() && link.control.as_ref().is_some_and(|channel| channel.unsent_bytes < CONTROL_BUSY_BYTES)
-        };
-        let links = self.links.iter().filter(|(_, link)| idle(link)).map(|(device, _)| *device);
-        self.overlay.broadcast_targets(links, None)
+    /// Links on which a new entry goes out at once. A busy one gets it by comparison, once it has caught up.
+    fn push_targets(&mut self) -> Vec<DeviceId> {
+        let mut idle = Vec::new();
+        for (device, link) in self.links.iter_mut().filter(|(_, link)| link.is_up()) {
+            let Some(channel) = &mut link.control else { continue };
+            channel.owes_entries |= channel.unsent_bytes >= CONTROL_BUSY_BYTES;
+            if !channel.owes_entries {
+                idle.push(*device);
+            }
+        }
+        self.overlay.broadcast_targets(idle, None)
     }
 }
