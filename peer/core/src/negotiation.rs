@@ -116,6 +116,8 @@ pub(crate) enum Action {
     Up(ConnectionId),
     /// It was up and is gone.
     Down(ConnectionId),
+    /// Send something that is answered: it is being restarted, and a message tells whether that helped.
+    Probe(ConnectionId),
     Mismatch(DeviceId),
 }
 
@@ -379,6 +381,7 @@ impl Negotiation {
             return;
         }
         session.state = State::Up { restart_at: None, restart_deadline: Some(now.time.after(RESTART_MAX)) };
+        self.actions.push_back(Action::Probe(connection_id(key, session)));
         if session.role != Some(Role::Offers) {
             // The other side restarts by itself; should it not have noticed, this tells it.
             return self.signal(key, session.generation, session.round, SignalKind::OfferRequest);
@@ -607,6 +610,7 @@ impl Negotiation {
         if session.is_up() {
             let deadline = now.time.after(RESTART_MAX);
             session.state = State::Up { restart_at: None, restart_deadline: Some(deadline) };
+            self.actions.push_back(Action::Probe(connection_id(key, session)));
         }
         let connection = connection_id(key, session);
         self.command(LinkCommand::AcceptOffer { connection, sdp: sdp.to_owned() });

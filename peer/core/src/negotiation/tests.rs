@@ -52,6 +52,7 @@ enum Later {
     Signal(usize, Signal),
     /// From this end, over this connection: kept until its path works, lost with it.
     OverLink(usize, ConnectionId, Signal),
+    Probe(usize, ConnectionId),
     Description(usize, u64, ConnectionId, u64, String),
     Candidate(usize, u64, ConnectionId),
     Connected(usize, u64, ConnectionId, u64),
@@ -271,6 +272,10 @@ impl Net {
                 }
                 Action::Up(connection) => assert!(self.ends[n].up.insert(connection), "up twice"),
                 Action::Down(connection) => assert!(self.ends[n].up.remove(&connection), "down, and was not up"),
+                Action::Probe(connection) => {
+                    assert!(self.ends[n].up.contains(&connection));
+                    self.push(20_000, Later::Probe(n, connection));
+                }
                 Action::Mismatch(_) => panic!("nobody sits in the middle"),
             }
         }
@@ -397,6 +402,15 @@ impl Net {
                 }
                 return true;
             }
+            Later::Probe(n, connection) => {
+                if let Some(there) = self.other(n, connection) {
+                    self.ends[n].negotiation.handle_alive(connection);
+                    self.ends[1 - n].negotiation.handle_alive(there);
+                } else if self.ends[n].up.contains(&connection) {
+                    self.push(200_000, Later::Probe(n, connection));
+                }
+                n
+            }
             Later::Signal(n, signal) => {
                 let end = &mut self.ends[n];
                 let fits = end.own_epochs.contains(&signal.to_epoch)
@@ -425,8 +439,12 @@ impl Net {
             Later::Connected(n, run, connection, token) => {
                 let fits = self.ends[n].run == run
                     && self.ends[n].wires.get(&connection).is_some_and(|wire| wire.token == token);
+                // The library tells once that DTLS is up, not that a restart found a path.
+                let is_told = self.ends[n].up.contains(&connection);
                 if fits && self.other(n, connection).is_some() {
                     self.ends[n].wires.get_mut(&connection).expect("it fits").disconnected = false;
+                }
+                if fits && !is_told && self.other(n, connection).is_some() {
                     let remote = Fingerprint([self.ends[1 - n].certificate; 32]);
                     let now = self.now_of(n);
                     self.ends[n].negotiation.handle_connected(now, connection, remote);

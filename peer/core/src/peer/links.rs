@@ -96,6 +96,10 @@ impl Peer {
                 }
                 Action::Up(connection) => self.connection_up(now, connection),
                 Action::Down(connection) => self.connection_down(now, connection),
+                Action::Probe(connection) => match connection.purpose {
+                    Purpose::Control => self.send_control(connection.device, Frame::Ping { nonce: 0 }),
+                    Purpose::Bulk => self.send_bulk(connection.device, vec![bulk::encode_hello()]),
+                },
                 Action::Mismatch(device) => self.warn(Warning::FingerprintMismatch(device)),
             }
         }
