@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use prost::Message as _;
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, message, skip_field};
 use rockpool_proto::limits::{FILE_DEPTH_MAX, FILE_PATH_BYTES_MAX, FILES_PER_OFFER_MAX, MANIFEST_BYTES_MAX};
 use rockpool_proto::peer::v1 as wire;
 
@@ -106,6 +107,14 @@ pub enum ManifestError {
     /// Not a manifest, or not encoded as we encode.
     #[error("malformed: {0}")]
     Malformed(&'static str),
+    /// The file offer told people something else.
+    #[error("{files} files of {bytes} bytes, and the offer said otherwise")]
+    NotAsOffered {
+        /// Files in it.
+        files: u32,
+        /// Their bytes.
+        bytes: u64,
+    },
     /// It isn't the manifest that was offered.
     #[error("it doesn't match its root")]
     WrongRoot,
@@ -125,8 +134,9 @@ impl Manifest {
     pub fn new(mut items: Vec<Item>) -> Result<Manifest, ManifestError> {
         items.sort_by(|one, other| one.path.cmp(&other.path));
         let size_bytes = check_items(&items)?;
-        let wire = wire::Manifest { items: items.iter().map(item_to_wire).collect() };
-        let encoded = Bytes::from(wire.encode_to_vec());
+        let mut encoded = Vec::new();
+        items.iter().for_each(|item| message::encode(1, &item_to_wire(item), &mut encoded));
+        let encoded = Bytes::from(encoded);
         if encoded.len() > MANIFEST_BYTES_MAX {
             return Err(ManifestError::TooLong(encoded.len()));
         }
@@ -141,10 +151,7 @@ impl Manifest {
         if Root::of(&encoded) != root {
             return Err(ManifestError::WrongRoot);
         }
-        let wire =
-            wire::Manifest::decode(encoded.clone()).map_err(|_| ManifestError::Malformed("it doesn't decode"))?;
-        let items = wire.items.into_iter().map(item_from_wire).collect::<Result<Vec<_>, _>>()?;
-        let manifest = Manifest::new(items)?;
+        let manifest = Manifest::new(decode_items(encoded.clone())?)?;
         // Also catches items out of order and fields that we would drop.
         if manifest.encoded != encoded {
             return Err(ManifestError::Malformed("it isn't encoded the one way"));
@@ -226,35 +233,70 @@ fn check_path(item: &Item) -> Result<(), ManifestError> {
 
 /// No two items meet, and nothing lies inside of a file, on systems that fold case or compose characters too.
 ///
-/// Walks a tree of folded names, so that room and time grow with the manifest's length, whatever its depth.
+/// The items are sorted, so what lies in one folder stands together. One folder's names are compared at a time, which keeps
+/// the room small whatever the depth; folders that would meet are found among the names of the folder above.
 fn check_collisions(items: &[Item]) -> Result<(), ManifestError> {
-    struct Node<'a> {
-        id: usize,
-        path: &'a [String],
-        is_leaf: bool,
-    }
     let shown = |path: &[String]| names::sanitize_for_display(&path.join("/"));
-    let mut nodes: BTreeMap<(usize, String), Node<'_>> = BTreeMap::new();
-    for item in items {
-        let mut parent = 0;
-        for depth in 1..=item.path.len() {
-            let (path, is_leaf) = (&item.path[..depth], depth == item.path.len());
-            let id = nodes.len() + 1;
-            let key = (parent, names::collision_key(&item.path[depth - 1]));
-            let node = nodes.entry(key).or_insert(Node { id, path, is_leaf });
-            if node.id != id {
-                // Its ancestors were compared on the way, so the last components tell.
-                if node.path.last() != path.last() || (node.is_leaf && is_leaf) {
-                    return Err(ManifestError::Collision { one: shown(node.path), other: shown(path) });
-                }
-                if node.is_leaf || is_leaf {
-                    return Err(ManifestError::FileAndFolder(shown(path)));
-                }
+    let mut folders = vec![(items, 0)];
+    while let Some((inside, depth)) = folders.pop() {
+        let mut keys: BTreeMap<String, &[String]> = BTreeMap::new();
+        for same in inside.chunk_by(|one, other| one.path[depth] == other.path[depth]) {
+            let path = &same[0].path[..=depth];
+            if let Some(other) = keys.insert(names::collision_key(&path[depth]), path) {
+                return Err(ManifestError::Collision { one: shown(other), other: shown(path) });
             }
-            parent = node.id;
+            // The shorter path sorts before what lies inside of it.
+            match same {
+                [] | [_] => {}
+                [first, second, ..] if first.path.len() == depth + 1 => {
+                    return Err(match second.path.len() == depth + 1 {
+                        true => ManifestError::Collision { one: shown(path), other: shown(path) },
+                        false => ManifestError::FileAndFolder(shown(path)),
+                    });
+                }
+                _ => folders.push((same, depth + 1)),
+            }
         }
     }
     Ok(())
+}
+
+/// The items of an encoded manifest, one after the other: nothing is decoded beyond the limits, because a few bytes on
+/// the wire make an item or a component that takes a hundred in memory.
+fn decode_items(mut encoded: Bytes) -> Result<Vec<Item>, ManifestError> {
+    let mut items = Vec::new();
+    while !encoded.is_empty() {
+        if items.len() == FILES_PER_OFFER_MAX {
+            return Err(ManifestError::Count(items.len() + 1));
+        }
+        let item = take_item(&mut encoded).ok_or(ManifestError::Malformed("something that is no item"))?;
+        let depth = depth_of(item.clone()).ok_or(ManifestError::Malformed("it doesn't decode"))?;
+        if depth > FILE_DEPTH_MAX {
+            return Err(ManifestError::Path { path: "...".into(), depth, bytes: item.len() });
+        }
+        let item = wire::ManifestItem::decode(item).map_err(|_| ManifestError::Malformed("it doesn't decode"))?;
+        items.push(item_from_wire(item)?);
+    }
+    Ok(items)
+}
+
+/// The next item's bytes. A manifest holds nothing else.
+fn take_item(encoded: &mut Bytes) -> Option<Bytes> {
+    let (number, wire_type) = decode_key(encoded).ok()?;
+    let length = usize::try_from(decode_varint(encoded).ok()?).ok()?;
+    let is_item = number == 1 && wire_type == WireType::LengthDelimited && length <= encoded.len();
+    is_item.then(|| encoded.split_to(length))
+}
+
+/// Components in the path of an encoded item; stops counting beyond the limit.
+fn depth_of(mut item: Bytes) -> Option<usize> {
+    let mut depth = 0;
+    while !item.is_empty() && depth <= FILE_DEPTH_MAX {
+        let (number, wire_type) = decode_key(&mut item).ok()?;
+        depth += usize::from(number == 1);
+        skip_field(wire_type, number, &mut item, DecodeContext::default()).ok()?;
+    }
+    Some(depth)
 }
 
 fn item_to_wire(item: &Item) -> wire::ManifestItem {
@@ -364,6 +406,59 @@ mod tests {
         let mut empty = file("a");
         empty.kind = ItemKind::File { size_bytes: 0, root: Root([1; 32]), executable: false };
         assert!(matches!(Manifest::new(vec![empty]), Err(ManifestError::EmptyRoot(_))));
+    }
+
+    /// A few bytes on the wire make an item, or a component, that takes a hundred in memory.
+    #[test]
+    fn ten_million_items_or_components_are_refused_before_they_take_room() {
+        let many_items = Bytes::from([0x0a, 0x00].repeat(10_000_000));
+        let refused = Manifest::decode(Root::of(&many_items), many_items);
+        assert_eq!(refused, Err(ManifestError::Malformed("an unknown kind of item")));
+
+        let item = item_to_wire(&folder("a")).encode_to_vec();
+        let mut encoded = Vec::new();
+        for _ in 0..=FILES_PER_OFFER_MAX {
+            encoded.extend_from_slice(&[0x0a, item.len() as u8]);
+            encoded.extend_from_slice(&item);
+        }
+        let encoded = Bytes::from(encoded);
+        assert_eq!(Manifest::decode(Root::of(&encoded), encoded), Err(ManifestError::Count(FILES_PER_OFFER_MAX + 1)));
+
+        // Behind another field, too.
+        for before in [&[][..], &[0x10, 1]] {
+            let item = [before, &[0x0a, 0x00].repeat(10_000_000)].concat();
+            let mut encoded = vec![0x0a];
+            prost::encoding::encode_varint(item.len() as u64, &mut encoded);
+            encoded.extend_from_slice(&item);
+            let encoded = Bytes::from(encoded);
+            let refused = Manifest::decode(Root::of(&encoded), encoded);
+            assert!(matches!(refused, Err(ManifestError::Path { depth: 65, .. })), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn deep_folders_are_compared_in_little_room() {
+        let deep = |n: usize| file(&format!("{n}/{}", vec!["d"; FILE_DEPTH_MAX - 1].join("/")));
+        let manifest = Manifest::new((0..5_000).map(deep).collect()).unwrap();
+        assert_eq!(
+            Manifest::decode(manifest.root(), manifest.encoded().clone()).map(|found| found.file_count()),
+            Ok(5_000)
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_panic(bytes: Vec<u8>, at: usize, by: u8) {
+            let bytes = Bytes::from(bytes);
+            let _ = Manifest::decode(Root::of(&bytes), bytes);
+            let manifest = Manifest::new(vec![file("a/b"), folder("c"), file("d")]).unwrap();
+            let mut altered = manifest.encoded().to_vec();
+            let at = at % altered.len();
+            altered[at] = by;
+            let altered = Bytes::from(altered);
+            let decoded = Manifest::decode(Root::of(&altered), altered.clone());
+            proptest::prop_assert!(decoded.is_err() || decoded.unwrap().encoded() == &altered);
+        }
     }
 
     #[test]

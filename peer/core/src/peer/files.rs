@@ -64,7 +64,7 @@ impl Files {
         }
         self.last_download += 1;
         let id = DownloadId(self.last_download);
-        let download = Download::new(id, file_offer.manifest_root, file_offer.manifest_bytes, journal, now);
+        let download = Download::new(id, file_offer, journal, now);
         self.downloads.insert(id, (offer, download));
         Ok(id)
     }

@@ -1,6 +1,6 @@
 //! Files: verified, from several, across crashes and lies.
 
-use super::world::{Source, World};
+use super::world::{POOL, Source, World};
 use crate::transfer::GROUP_BYTES;
 use crate::*;
 
@@ -285,4 +285,31 @@ fn transfers_go_on_without_the_cluster() {
     let mut world = linked_world(14, &[1, 2]);
     world.stop_cluster();
     transfer(&mut world, Source::new(&[("big", content(12 << 20, 1))]));
+}
+
+/// People decide by the offer's size, so the manifest may not be another.
+#[test]
+fn an_offer_that_tells_people_another_size_is_refused_before_anything_is_written() {
+    let source = Source::new(&[("huge", content(100_000, 1))]);
+    let mut world = World::new(15, &[1, 2]);
+    let keys = DeviceKeys::from_secret(&world.nodes[0].keys);
+    let (manifest_root, manifest_bytes) = (source.manifest.root(), source.manifest.encoded().len() as u64);
+    let offer = FileOffer { manifest_root, manifest_bytes, name: "tiny".into(), size_bytes: 10, file_count: 1 };
+    let time = entry::HybridTime { ms: 1_800_000_000_000, counter: 0 };
+    let entry = StoredEntry::write(&keys, POOL, 1, None, time, 0, Body::FileOffer(offer));
+    let id = entry.id;
+    world.nodes[0].disk.push(entry);
+    world.nodes[0].offers.push((id, manifest_root));
+    world.nodes[0].sources.insert(manifest_root, source);
+    (0..2).for_each(|node| world.start(node));
+    world.run_until(60_000_000, |world| knows(world, 1, id));
+    world.get(1, id);
+    world.run_until(60_000_000, |world| {
+        let refused = |event: &Event| {
+            let Event::DownloadFailed { reason: DownloadFailure::BadManifest(error), .. } = event else { return false };
+            *error == ManifestError::NotAsOffered { files: 1, bytes: 100_000 }
+        };
+        world.nodes[1].events.iter().any(refused)
+    });
+    assert!(world.nodes[1].landings.is_empty());
 }

@@ -7,7 +7,7 @@ use rockpool_proto::DeviceId;
 use super::{Download, ItemState, MANIFEST_PAGES_AHEAD, Numbers, Phase, Step};
 use crate::event::{DownloadFailure, Event};
 use crate::frame::{Frame, MANIFEST_PAGE_BYTES_MAX};
-use crate::manifest::{ItemKind, Manifest};
+use crate::manifest::{ItemKind, Manifest, ManifestError};
 use crate::time::Time;
 use crate::transfer::tree::group_count;
 use crate::transfer::{FileCommand, GroupSet, ItemProgress, Root};
@@ -65,6 +65,10 @@ impl Download {
         }
         // The root fits, so the offer's author is the one who made it so.
         match Manifest::decode(self.root, encoded) {
+            Ok(manifest) if (manifest.file_count(), manifest.size_bytes()) != self.told => {
+                let (files, bytes) = (manifest.file_count(), manifest.size_bytes());
+                self.end(DownloadFailure::BadManifest(ManifestError::NotAsOffered { files, bytes }));
+            }
             Ok(manifest) => self.start(manifest),
             Err(error) => self.end(DownloadFailure::BadManifest(error)),
         }

@@ -30,6 +30,7 @@ use super::bulk::BulkFrame;
 use super::journal::ItemProgress;
 use super::tree::{group_count, range_bytes};
 use super::{DownloadId, DownloadJournal, FileCommand, GroupRange, GroupSet, Root, StoreFailure, StoreRange};
+use crate::entry::FileOffer;
 use crate::event::{DownloadFailure, Event, Warning};
 use crate::frame::{Frame, PIECES_PER_REQUEST_MAX, RefusedReason};
 use crate::manifest::Manifest;
@@ -114,6 +115,8 @@ pub(crate) struct Download {
     id: DownloadId,
     root: Root,
     manifest_bytes: u64,
+    /// What the file offer told people: files and their bytes.
+    told: (u32, u64),
     manifest: Option<Arc<Manifest>>,
     journal: Option<DownloadJournal>,
     phase: Phase,
@@ -139,17 +142,13 @@ pub(crate) struct Download {
 }
 
 impl Download {
-    pub(crate) fn new(
-        id: DownloadId,
-        root: Root,
-        manifest_bytes: u64,
-        journal: Option<DownloadJournal>,
-        now: Time,
-    ) -> Download {
+    pub(crate) fn new(id: DownloadId, offer: &FileOffer, journal: Option<DownloadJournal>, now: Time) -> Download {
+        let root = offer.manifest_root;
         Download {
             id,
             root,
-            manifest_bytes,
+            manifest_bytes: offer.manifest_bytes,
+            told: (offer.file_count, offer.size_bytes),
             manifest: None,
             journal: journal.filter(|journal| journal.manifest_root == root),
             phase: Phase::Manifest { from: None, received: BytesMut::new(), asked: 0, progress_at: now },
