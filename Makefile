@@ -12,7 +12,7 @@ KEEP ?=
 SEEDS ?= 200
 MINUTES ?= 10
 
-.PHONY: help setup build demo test lint unit simulate campaign bench wasm clean
+.PHONY: help setup build demo test lint unit simulate campaign bench clean
 
 help: ## This list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
