@@ -7,8 +7,9 @@
 
 use crate::entry::HybridTime;
 
-/// How far ahead of our wall clock an entry may pull our hybrid clock: some hours, for time zones set wrongly.
-pub(crate) const AHEAD_MS_MAX: u64 = 14 * 3600 * 1000;
+/// How far ahead of our wall clock an entry may pull our hybrid clock: clocks may be a day apart, and time zones differ by
+/// 26 hours at most.
+pub(crate) const AHEAD_MS_MAX: u64 = 26 * 3600 * 1000;
 
 #[derive(Debug, Default)]
 pub(crate) struct HybridClock {

@@ -115,6 +115,13 @@ pub enum Warning {
     /// A device signed two different entries with one counter. The first one known is kept.
     #[error("{0} was written twice, with different contents")]
     Equivocation(EntryId),
+    /// Others have another entry of our own with this counter: our store was copied, or is an old one. They refuse what
+    /// follows ours, so nothing is written any more.
+    #[error(
+        "others have a different entry {0} of this device: its folder was copied or set back, and what is written here \
+         from there on reaches nobody"
+    )]
+    OwnChainForked(EntryId),
     /// An entry, a signal or a frame was forged, altered or breaks a rule. It was not used.
     #[error("refused from {device}: {reason}")]
     Refused {

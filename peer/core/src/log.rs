@@ -9,7 +9,7 @@
 //! * An entry enters when its signature fits, it follows the last one of its chain (counter, hash, clock), and its author
 //!   is a device of a member. Then it stays: nothing leaves the log.
 //! * What comes early waits, within bounds; what comes twice is dropped. Two entries with one counter are evidence against
-//!   their author: the first one known is kept.
+//!   their author: the first one known is kept. If the author is this device, its store was copied or set back.
 //! * Retractions and withdrawals are entries too. They hold from the moment they are known, whether what they speak of
 //!   came before or comes later.
 //! * Own entries count in [`MessageLog::have`] only once durable: what others saw, a crash can't take from us, so no
@@ -41,6 +41,8 @@ pub(crate) enum Inserted {
     UnknownAuthor,
     /// Its author has signed another one with this counter, or another one before it.
     Equivocation(EntryId),
+    /// Written after its device was revoked, by what is known here. Who passes it on may not have known.
+    Revoked,
     /// Breaks a rule; its sender is to blame.
     Refused(&'static str),
 }
@@ -50,6 +52,8 @@ struct Chain {
     /// Entry `n` has counter `n + 1`.
     entries: Vec<Arc<StoredEntry>>,
     early: BTreeMap<u64, StoredEntry>,
+    /// The author has signed two entries with this counter.
+    forked_at: Option<u64>,
 }
 
 impl Chain {
@@ -120,14 +124,17 @@ impl MessageLog {
         let id = entry.id;
         let Some(author) = directory.device(id.device) else { return Inserted::UnknownAuthor };
         if author.revoked_at_ms.is_some_and(|revoked_at_ms| entry.time.ms > revoked_at_ms) {
-            return Inserted::Refused("its device was revoked before");
+            return Inserted::Revoked;
         }
         let chain = self.chains.entry(id.device).or_default();
-        if let Some(known) = chain.entries.get((id.counter - 1) as usize) {
-            return match known.hash() == entry.hash() {
-                true => Inserted::Known,
-                false if entry.verify(&author.key).is_ok() => Inserted::Equivocation(id),
-                false => Inserted::Refused("its signature doesn't fit"),
+        let place = usize::try_from(id.counter - 1).unwrap_or(usize::MAX);
+        if let Some(known) = chain.entries.get(place) {
+            if known.hash() == entry.hash() {
+                return Inserted::Known;
+            }
+            return match entry.verify(&author.key) {
+                Ok(()) => self.forked(id),
+                Err(_) => Inserted::Refused("its signature doesn't fit"),
             };
         }
         if entry.verify(&author.key).is_err() {
@@ -142,7 +149,7 @@ impl MessageLog {
         }
         match self.follows(&entry) {
             Ok(()) => {}
-            Err(Broken::Link) => return Inserted::Equivocation(EntryId { counter: id.counter - 1, ..id }),
+            Err(Broken::Link) => return self.forked(EntryId { counter: id.counter - 1, ..id }),
             Err(Broken::Clock) => return Inserted::Refused("its clock went back along its chain"),
         }
         let mut entered = vec![self.push(entry, wall_ms)];
@@ -150,6 +157,22 @@ impl MessageLog {
             entered.push(self.push(next, wall_ms));
         }
         Inserted::Entries(entered)
+    }
+
+    fn forked(&mut self, id: EntryId) -> Inserted {
+        self.chains.entry(id.device).or_default().forked_at.get_or_insert(id.counter);
+        Inserted::Equivocation(id)
+    }
+
+    /// Where this device's chain was seen to part into two.
+    pub fn forked_at(&self, device: DeviceId) -> Option<u64> {
+        self.chains.get(&device)?.forked_at
+    }
+
+    /// The highest counter of this device that is proven to exist: its signature is here, if not all before it.
+    pub(crate) fn proven_of(&self, device: DeviceId) -> u64 {
+        let early = |chain: &Chain| chain.early.last_key_value().map_or(0, |(counter, _)| *counter);
+        self.chains.get(&device).map_or(0, |chain| early(chain).max(chain.length()))
     }
 
     /// The next entry that waited, if it follows.
@@ -195,6 +218,11 @@ impl MessageLog {
         entry
     }
 
+    /// Whose log this is.
+    pub(crate) fn me(&self) -> DeviceId {
+        self.me
+    }
+
     /// Entries of a chain that are here, durable or not.
     pub(crate) fn length_of(&self, device: DeviceId) -> u64 {
         self.chains.get(&device).map_or(0, Chain::length)
@@ -237,6 +265,12 @@ impl MessageLog {
     /// Whether this file offer holds no longer.
     pub fn is_withdrawn(&self, directory: &Directory, id: EntryId) -> bool {
         self.withdrawn.contains(&id) || self.is_retracted(directory, id)
+    }
+
+    /// All entries before a place (or all there are), newest first.
+    pub fn before(&self, place: Option<OrderKey>) -> impl Iterator<Item = &Arc<StoredEntry>> {
+        let end = place.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        self.order.range((std::ops::Bound::Unbounded, end)).rev().map(|(_, entry)| entry)
     }
 
     /// All entries in the order in which every device shows them, from a place on.

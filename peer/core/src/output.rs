@@ -82,6 +82,12 @@ pub enum Refusal {
     /// The file offer was withdrawn.
     #[error("this file offer was withdrawn")]
     Withdrawn,
+    /// Others have another branch of this device's chain, and would refuse what it writes.
+    #[error(
+        "nothing can be written here any more: others have a different entry {0} of this device, so its folder was \
+         copied or set back. Log in as a new device, with a folder of its own"
+    )]
+    Forked(EntryId),
     /// The peer has left the pool.
     #[error("this device has left the pool")]
     Left,

@@ -8,7 +8,9 @@
 //! ```
 //!
 //! Only what is missing travels, in pages smaller than a frame, and what an absent author said comes from anybody who
-//! has it. A claim that brings nothing is forgotten until it is made again, so a liar costs one request for each claim.
+//! has it, each page from the next. A claim that brings nothing is forgotten until it is made again, so a liar costs one
+//! request for each claim; one about our own chain isn't believed again. What somebody had who left before giving it is
+//! known to be missing.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -51,6 +53,12 @@ pub(crate) struct Exchange {
     sides: BTreeMap<DeviceId, Side>,
     /// By author.
     asked: BTreeMap<DeviceId, Asked>,
+    /// By author: who was asked last. The next page is asked of another one, if there is one.
+    asked_last: BTreeMap<DeviceId, DeviceId>,
+    /// By author: what those said they have who left before giving it.
+    missed: BTreeMap<DeviceId, u64>,
+    /// Said that they have more of our own chain, and didn't give it.
+    disbelieved: BTreeSet<DeviceId>,
     announce: BTreeSet<DeviceId>,
     announce_at: Option<Time>,
     frames: VecDeque<(DeviceId, Frame)>,
@@ -72,8 +80,24 @@ impl Exchange {
     }
 
     /// The longest chain of this author that a linked device says it has.
-    pub(crate) fn known_head(&self, author: DeviceId) -> u64 {
+    fn claimed(&self, author: DeviceId) -> u64 {
         self.sides.values().filter_map(|side| side.has.get(&author)).copied().max().unwrap_or(0)
+    }
+
+    /// Whether somebody who can be believed has more of our own chain than we do.
+    pub(crate) fn knows_more_of_us(&self, me: DeviceId, log: &MessageLog) -> bool {
+        let believed = self.sides.iter().filter(|(device, _)| !self.disbelieved.contains(device));
+        believed.filter_map(|(_, side)| side.has.get(&me)).any(|has| *has > log.length_of(me))
+    }
+
+    /// Entries of this author that are known to exist and are not here.
+    pub(crate) fn missing_of(&self, author: DeviceId, log: &MessageLog) -> u64 {
+        if log.forked_at(author).is_some() {
+            // What follows another branch never comes.
+            return 0;
+        }
+        let missed = self.missed.get(&author).copied().unwrap_or(0);
+        self.claimed(author).max(missed).max(log.proven_of(author)).saturating_sub(log.length_of(author))
     }
 
     pub(crate) fn link_up(&mut self, now: Time, device: DeviceId, log: &MessageLog) {
@@ -83,7 +107,12 @@ impl Exchange {
     }
 
     pub(crate) fn link_down(&mut self, now: Time, device: DeviceId, log: &MessageLog) {
-        self.sides.remove(&device);
+        for (author, has) in self.sides.remove(&device).map(|side| side.has).unwrap_or_default() {
+            if has > log.length_of(author) {
+                let missed = self.missed.entry(author).or_default();
+                *missed = (*missed).max(has);
+            }
+        }
         self.asked.retain(|_, asked| asked.from != device);
         self.ask(now, log);
     }
@@ -169,6 +198,9 @@ impl Exchange {
     }
 
     fn forget_claim(&mut self, from: DeviceId, author: DeviceId, log: &MessageLog) {
+        if author == log.me() {
+            self.disbelieved.insert(from);
+        }
         if let Some(has) = self.sides.get_mut(&from).and_then(|side| side.has.get_mut(&author)) {
             *has = (*has).min(log.length_of(author));
         }
@@ -199,23 +231,29 @@ impl Exchange {
 
     /// Asks for what is missing, of one link for each author.
     fn ask(&mut self, now: Time, log: &MessageLog) {
-        for (device, side) in &self.sides {
-            let mut room =
-                ASKED_PER_LINK_MAX.saturating_sub(self.asked.values().filter(|asked| asked.from == *device).count());
-            for (author, has) in &side.has {
-                let length = log.length_of(*author);
-                if room == 0 {
-                    break;
-                }
-                if *has <= length || self.asked.contains_key(author) {
-                    continue;
-                }
-                room -= 1;
-                self.asked.insert(*author, Asked { from: *device, until: now.after(ANSWER_MAX) });
-                let last_counter = (*has).min(length + ENTRIES_PER_REQUEST);
-                let frame = Frame::EntriesRequest { device: *author, first_counter: length + 1, last_counter };
-                self.frames.push_back((*device, frame));
+        let mut room: BTreeMap<DeviceId, usize> = self.sides.keys().map(|side| (*side, ASKED_PER_LINK_MAX)).collect();
+        for asked in self.asked.values() {
+            room.entry(asked.from).and_modify(|room| *room = room.saturating_sub(1));
+        }
+        let lacking = |(author, has): (&DeviceId, &u64)| (*has > log.length_of(*author)).then_some(*author);
+        let authors: BTreeSet<DeviceId> =
+            self.sides.values().flat_map(|side| side.has.iter().filter_map(lacking)).collect();
+        for author in authors {
+            if self.asked.contains_key(&author) {
+                continue;
             }
+            let length = log.length_of(author);
+            let has = |side: &Side| side.has.get(&author).copied().filter(|has| *has > length);
+            let able = |(device, side): (&DeviceId, &Side)| Some((*device, has(side)?)).filter(|_| room[device] > 0);
+            let last = self.asked_last.get(&author).copied();
+            let after = self.sides.iter().filter(|(device, _)| Some(**device) > last);
+            let Some((device, has)) = after.chain(self.sides.iter()).find_map(able) else { continue };
+            room.entry(device).and_modify(|room| *room -= 1);
+            self.asked_last.insert(author, device);
+            self.asked.insert(author, Asked { from: device, until: now.after(ANSWER_MAX) });
+            let last_counter = has.min(length.saturating_add(ENTRIES_PER_REQUEST));
+            let frame = Frame::EntriesRequest { device: author, first_counter: length + 1, last_counter };
+            self.frames.push_back((device, frame));
         }
     }
 

@@ -435,7 +435,7 @@ fn refused(refusal: &Refusal) -> ApiError {
         Refusal::TextLength { .. } | Refusal::Manifest(_) => ErrorCode::Invalid,
         Refusal::TooMany { .. } => ErrorCode::Limit,
         Refusal::NotFound(_) | Refusal::Withdrawn => ErrorCode::NotFound,
-        Refusal::NotYours => ErrorCode::Denied,
+        Refusal::NotYours | Refusal::Forked(_) => ErrorCode::Denied,
         Refusal::Left => ErrorCode::Unavailable,
     };
     ApiError::new(code, refusal.to_string())

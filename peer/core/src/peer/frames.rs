@@ -5,7 +5,7 @@ use rockpool_proto::DeviceId;
 use rockpool_proto::peer::v1 as wire;
 
 use super::Peer;
-use crate::entry::{Body, StoredEntry};
+use crate::entry::{Body, EntryId, StoredEntry};
 use crate::event::{Event, Warning};
 use crate::frame::{Frame, FrameError, PROTOCOL_VERSION};
 use crate::log::Inserted;
@@ -85,8 +85,8 @@ impl Peer {
             match self.log.insert(&self.directory, entry, now.wall_ms) {
                 Inserted::Entries(entries) => entered.extend(entries),
                 Inserted::Early => self.exchange.handle_early(from, id),
-                Inserted::Known | Inserted::UnknownAuthor => {}
-                Inserted::Equivocation(id) => self.warn(Warning::Equivocation(id)),
+                Inserted::Known | Inserted::UnknownAuthor | Inserted::Revoked => {}
+                Inserted::Equivocation(id) => self.handle_fork(from, id),
                 Inserted::Refused(reason) => {
                     self.refuse(from, reason);
                     break;
@@ -103,6 +103,20 @@ impl Peer {
             .any(|entry| matches!(entry.body, Body::FileOffer(_) | Body::FileWithdraw { .. } | Body::Retract(_)))
         {
             self.refresh_seeders(now.time);
+        }
+    }
+
+    /// A device has signed two entries with one counter. If it is the one that sent the second, it should know.
+    fn handle_fork(&mut self, from: DeviceId, id: EntryId) {
+        if id.device == self.device_id() {
+            return self.stop_writing(id);
+        }
+        if self.forks_told.insert(id.device) {
+            self.warn(Warning::Equivocation(id));
+        }
+        if let Some(ours) = self.log.entry(id).filter(|_| id.device == from) {
+            let frame = Frame::Entries { entries: vec![ours.to_wire()], answers: None };
+            self.send_control(from, frame);
         }
     }
 

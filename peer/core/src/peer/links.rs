@@ -1,5 +1,7 @@
 //! Links: what the negotiation wants, channels and their greetings, and sending on them.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use rockpool_proto::DeviceId;
 use rockpool_proto::limits::{FULL_MESH_DEVICES_MAX, PEER_FRAME_BYTES_MAX};
@@ -21,6 +23,9 @@ const CONTROL_UNSENT_BYTES_MAX: u64 = 8 << 20;
 pub(super) const CONTROL_BUSY_BYTES: u64 = 1 << 20;
 /// Devices with which connections may be under way or stand, those of an older roster included.
 const OPEN_DEVICES_MAX: usize = 2 * FULL_MESH_DEVICES_MAX;
+/// Refusals of one device's doing that people are told of, in so much time.
+const REFUSALS_MAX: u32 = 20;
+const REFUSALS_EVERY: Duration = Duration::from_secs(60);
 /// Channels that opened before their connection was checked.
 const EARLY_CHANNELS_MAX: usize = 64;
 
@@ -164,7 +169,16 @@ impl Peer {
         }
     }
 
+    /// Says that something of this device was not used; not more often than anybody can read.
     pub(super) fn refuse(&mut self, device: DeviceId, reason: impl Into<String>) {
+        let (since, count) = self.refusals.entry(device).or_insert((self.now, 0));
+        if since.after(REFUSALS_EVERY) <= self.now {
+            (*since, *count) = (self.now, 0);
+        }
+        *count += 1;
+        if *count > REFUSALS_MAX {
+            return;
+        }
         self.warn(Warning::Refused { device, reason: reason.into() });
     }
 

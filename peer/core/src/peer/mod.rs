@@ -27,7 +27,7 @@ use rockpool_proto::{DeviceId, PoolId};
 use self::files::Files;
 use self::links::Link;
 use self::writing::Writing;
-use crate::entry::{EntryId, FileOffer, OrderKey, StoredEntry};
+use crate::entry::{Body, EntryId, FileOffer, OrderKey, StoredEntry};
 use crate::event::{Event, Warning};
 use crate::identity::DeviceKeys;
 use crate::input::Input;
@@ -88,6 +88,11 @@ pub struct Peer {
     left: bool,
     present: BTreeSet<DeviceId>,
     mesh_full: bool,
+    /// Authors of two entries with one counter that people were told of.
+    forks_told: BTreeSet<DeviceId>,
+    /// By device: since when, and how often people were told lately that something of it was refused.
+    refusals: BTreeMap<DeviceId, (Time, u32)>,
+    now: Time,
     outputs: VecDeque<Output>,
 }
 
@@ -118,6 +123,9 @@ impl Peer {
             left: false,
             present: BTreeSet::new(),
             mesh_full: false,
+            forks_told: BTreeSet::new(),
+            refusals: BTreeMap::new(),
+            now: now.time,
             outputs: VecDeque::new(),
             config,
         };
@@ -128,6 +136,7 @@ impl Peer {
 
     /// Takes one thing that happened.
     pub fn handle_input(&mut self, now: Now, input: Input) {
+        self.now = now.time;
         match input {
             Input::Command(id, command) => self.handle_command(now, id, command),
 
@@ -339,9 +348,7 @@ impl Peer {
 
     /// The newest entries before a place (or of all), oldest first, without what was retracted.
     pub fn history(&self, before: Option<OrderKey>, limit: usize) -> Vec<Arc<StoredEntry>> {
-        let entries =
-            self.log.in_order(None).rev().skip_while(|entry| before.is_some_and(|at| entry.order_key() >= at));
-        let shown = entries.filter(|entry| !self.log.is_retracted(&self.directory, entry.id));
+        let shown = self.log.before(before).filter(|entry| !self.log.is_retracted(&self.directory, entry.id));
         let mut shown: Vec<_> = shown.take(limit).cloned().collect();
         shown.reverse();
         shown
@@ -355,12 +362,31 @@ impl Peer {
     /// How many entries of other devices' chains are known to exist and are not here yet.
     pub fn missing_entries(&self) -> u64 {
         let devices = self.directory.members().flat_map(|member| &member.devices);
-        let missing = devices.map(|device| {
-            let device = device.key.device_id();
-            self.exchange.known_head(device).saturating_sub(self.log.length_of(device))
-        });
+        let missing = devices.map(|device| self.missing_of(device.key.device_id()));
         // Claims may be lies of any size.
         missing.fold(0, u64::saturating_add)
+    }
+
+    /// The same of one device's chain.
+    pub fn missing_of(&self, device: DeviceId) -> u64 {
+        self.exchange.missing_of(device, &self.log)
+    }
+
+    /// Whether messages that are known to exist and are not here yet may belong right before this entry, that is, behind
+    /// the message that is shown before it. Chains enter without holes, so what is missing of a device comes after the
+    /// last entry of it that is here.
+    pub fn has_gap_before(&self, entry: &StoredEntry) -> bool {
+        for earlier in self.log.before(Some(entry.order_key())) {
+            let id = earlier.id;
+            if id.counter == self.log.length_of(id.device) && self.missing_of(id.device) > 0 {
+                return true;
+            }
+            if matches!(earlier.body, Body::Text(_)) {
+                return false;
+            }
+        }
+        let devices = self.directory.members().flat_map(|member| &member.devices).map(|device| device.key.device_id());
+        devices.filter(|device| self.log.length_of(*device) == 0).any(|device| self.missing_of(device) > 0)
     }
 }
 

@@ -6,7 +6,9 @@
 //!
 //! Nobody sees an own entry before it is durable, so a crash never makes two entries with one counter. A device whose
 //! store is empty may have lost it: it writes only after another device said what it has of our chain, or after it is
-//! clear that nobody can be asked.
+//! clear that nobody can be asked. What the peer writes by itself (withdrawals) waits for that in any case: the store may
+//! be an old copy. Should two branches of our own chain exist all the same, others refuse all that follows the second, so
+//! nothing more is written here, and people are told.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,7 +18,8 @@ use rockpool_proto::DeviceId;
 
 use super::Peer;
 use super::links::CONTROL_BUSY_BYTES;
-use crate::entry::{Body, StoredEntry};
+use crate::entry::{Body, EntryId, StoredEntry};
+use crate::event::Warning;
 use crate::input::CommandId;
 use crate::manifest::Manifest;
 use crate::output::{Output, Refusal, Reply};
@@ -49,6 +52,12 @@ pub(super) struct Writing {
     drafts: VecDeque<Draft>,
     /// Our store was not empty, or somebody told us what they have, or nobody can.
     settled: bool,
+    /// Somebody told us what they have, or nobody can.
+    compared: bool,
+    /// Something was written in this run: it is too late to be behind.
+    begun: bool,
+    /// Our chain has two branches from here on.
+    forked: Option<EntryId>,
     alone_at: Time,
     /// To be persisted with the next batch.
     batch: Vec<Arc<StoredEntry>>,
@@ -63,6 +72,9 @@ impl Writing {
         Writing {
             drafts: VecDeque::new(),
             settled: own_entries > 0,
+            compared: false,
+            begun: false,
+            forked: None,
             alone_at: now.time.after(ALONE_AFTER),
             batch: Vec::new(),
             written: Vec::new(),
@@ -72,7 +84,7 @@ impl Writing {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Time> {
-        (!self.settled).then_some(self.alone_at)
+        (!self.compared).then_some(self.alone_at)
     }
 
     /// Keeps an entry from another device.
@@ -84,6 +96,9 @@ impl Writing {
 impl Peer {
     /// Queues an entry to write.
     pub(super) fn write(&mut self, draft: Draft) -> Result<(), Refusal> {
+        if let Some(id) = self.writing.forked {
+            return Err(Refusal::Forked(id));
+        }
         if self.writing.drafts.len() >= DRAFTS_MAX {
             return Err(Refusal::TooMany { what: "messages waiting", max: DRAFTS_MAX });
         }
@@ -94,16 +109,25 @@ impl Peer {
     /// Writes what may be written.
     pub(super) fn settle_writing(&mut self, now: Now) -> bool {
         let me = self.device_id();
-        if !self.writing.settled {
+        if !self.writing.compared {
             let nobody = self.attached && self.roster.nodes().all(|node| node.device == me);
-            self.writing.settled = nobody || self.exchange.has_compared() || self.writing.alone_at <= now.time;
+            self.writing.compared = nobody || self.exchange.has_compared() || self.writing.alone_at <= now.time;
+            self.writing.settled |= self.writing.compared;
         }
         // Others know more of our chain than we do: our store was lost or is an old copy. It comes back first.
-        let behind = self.exchange.known_head(me) > self.log.length_of(me);
+        let behind = !self.writing.begun && self.exchange.knows_more_of_us(me, &self.log);
         if !self.writing.settled || behind || self.writing.drafts.is_empty() {
             return false;
         }
-        while let Some(draft) = self.writing.drafts.pop_front() {
+        let drafts = std::mem::take(&mut self.writing.drafts);
+        let (ready, later) = drafts.into_iter().partition(|draft| self.writing.compared || draft.command.is_some());
+        self.writing.drafts = later;
+        let ready: VecDeque<Draft> = ready;
+        if ready.is_empty() {
+            return false;
+        }
+        self.writing.begun = true;
+        for draft in ready {
             let entry = self.log.append(&self.config.keys, now.wall_ms, draft.body);
             if let Some(manifest) = draft.manifest {
                 self.seed_offer(entry.id, manifest);
@@ -112,6 +136,20 @@ impl Peer {
             self.writing.written.push(Written { entry, command: draft.command });
         }
         true
+    }
+
+    /// Another branch of our own chain exists.
+    pub(super) fn stop_writing(&mut self, id: EntryId) {
+        if self.writing.forked.is_some() {
+            return;
+        }
+        self.writing.forked = Some(id);
+        self.warn(Warning::OwnChainForked(id));
+        for draft in std::mem::take(&mut self.writing.drafts) {
+            if let Some(command) = draft.command {
+                self.outputs.push_back(Output::Reply(command, Err(Refusal::Forked(id))));
+            }
+        }
     }
 
     pub(super) fn flush_persist(&mut self) {

@@ -157,7 +157,7 @@ fn a_device_that_lost_its_store_gets_its_own_chain_back_before_it_writes() {
 
 #[test]
 fn a_clock_an_hour_off_orders_sanely() {
-    for off_ms in [3_600_000, -3_600_000] {
+    for off_ms in [3_600_000, -3_600_000, 24 * 3_600_000, -24 * 3_600_000] {
         let mut world = World::new(7, &[1, 2, 3]);
         world.nodes[1].clock_off_ms = off_ms;
         (0..3).for_each(|node| world.start(node));
@@ -209,6 +209,91 @@ fn two_entries_with_one_counter_are_reported_and_the_first_is_kept() {
         world.warnings(1).iter().any(|warning| matches!(warning, Warning::Equivocation(_)))
     });
     assert_eq!(world.texts(1), ["first"]);
+    // Who wrote the other branch hears of it, instead of talking to nobody for ever.
+    let at = EntryId { device: world.nodes[0].id, counter: 1 };
+    world.run_until(10_000_000, |world| world.warnings(0).contains(&&Warning::OwnChainForked(at)));
+    let refused = world.command(0, Command::Say("third".into()));
+    assert_eq!(world.nodes[0].replies[&refused], Err(Refusal::Forked(at)));
+    // Others are told once, not at each comparison.
+    world.run_for(200_000_000);
+    let told = world.warnings(1).into_iter().filter(|warning| matches!(warning, Warning::Equivocation(_)));
+    assert_eq!(told.count(), 1);
+    assert_eq!((world.peer(1).missing_entries(), world.peer(0).missing_entries()), (0, 0));
+}
+
+/// A folder that was set back to an older state: what it lacks comes back before it writes, also before it withdraws
+/// offers by itself.
+#[test]
+fn an_old_copy_of_a_store_is_brought_up_to_date_before_it_writes() {
+    let mut world = linked_world(16, &[1, 2, 3]);
+    let source = super::world::Source::new(&[("a", vec![7; 100])]);
+    let offer = world.offer(0, source);
+    let old = world.nodes[0].disk.clone();
+    for n in 0..5 {
+        world.say(0, &format!("later {n}"));
+    }
+    world.run_until(10_000_000, |world| agreed(world, 5));
+    world.kill(0);
+    world.nodes[0].disk = old;
+    // Its source is gone, so it will take the offer back.
+    world.nodes[0].sources.clear();
+    world.start(0);
+    world.run_until(60_000_000, |world| agreed(world, 5) && world.peer(1).offers().is_empty());
+    world.say(0, "and on");
+    world.run_until(10_000_000, |world| agreed(world, 6));
+    assert_eq!(
+        world.peer(1).log().entry(EntryId { counter: 7, ..offer }).unwrap().body,
+        Body::FileWithdraw { counter: 1 }
+    );
+    assert!(world.warnings(0).iter().all(|warning| matches!(warning, Warning::OwnSourceChanged { .. })));
+}
+
+#[test]
+fn a_gap_is_shown_until_it_is_filled_also_when_who_had_it_left() {
+    let mut world = linked_world(17, &[1, 2, 3]);
+    world.say(1, "first");
+    world.run_until(10_000_000, |world| agreed(world, 1));
+    world.cut(0, 1);
+    world.cut(0, 2);
+    world.run_for(1_000_000);
+    for n in 0..3 {
+        world.say(1, &format!("missed {n}"));
+    }
+    world.run_until(10_000_000, |world| world.texts(2).len() == 4);
+    assert_eq!(world.peer(0).missing_entries(), 0, "nobody has told it");
+    // The third device is back for just long enough to say what it has.
+    world.heal();
+    world.cut.insert((0, 1));
+    world.run_until(60_000_000, |world| world.peer(0).missing_entries() == 3);
+    world.kill(2);
+    world.run_for(30_000_000);
+    let author = world.nodes[1].id;
+    assert_eq!((world.peer(0).missing_of(author), world.texts(0).len()), (3, 1));
+    world.say(0, "later");
+    world.say(0, "later still");
+    world.run_for(1_000_000);
+    let gaps = |world: &World| {
+        let peer = world.peer(0);
+        peer.history(None, 100).iter().map(|entry| peer.has_gap_before(entry)).collect::<Vec<_>>()
+    };
+    assert_eq!(gaps(&world), [false, true, false]);
+    world.heal();
+    world.run_until(120_000_000, |world| world.texts(0).len() == 6);
+    assert_eq!((gaps(&world), world.peer(0).missing_entries()), (vec![false; 6], 0));
+}
+
+/// Whoever lies about our own chain delays our first message by one question, and no later one.
+#[test]
+fn a_lie_about_our_own_chain_holds_us_up_once() {
+    let mut world = linked_world(18, &[1, 2, 3]);
+    let (me, liar) = (world.nodes[0].id, world.nodes[2].id);
+    for n in 0..3 {
+        let connection = world.connection(0, liar, Purpose::Control).unwrap();
+        world.input(0, Input::Frame(connection, crate::frame::Frame::Have(vec![(me, u64::MAX)]).encode()));
+        world.say(0, &format!("{n}"));
+        let most = if n == 0 { 6_000_000 } else { 200_000 };
+        world.run_until(most, |world| agreed(world, n + 1));
+    }
 }
 
 #[test]
