@@ -114,7 +114,7 @@ fn a_revoked_device_keeps_its_past_and_has_no_future() {
     let mut entries = chain(1, 3).into_iter();
     assert!(matches!(log.insert(&directory, entries.next().unwrap(), 0), Inserted::Entries(_)));
     assert!(matches!(log.insert(&directory, entries.next().unwrap(), 0), Inserted::Entries(_)));
-    assert!(matches!(log.insert(&directory, entries.next().unwrap(), 0), Inserted::Refused(_)));
+    assert!(matches!(log.insert(&directory, entries.next().unwrap(), 0), Inserted::Revoked));
 }
 
 #[test]
