@@ -66,6 +66,7 @@ impl Files {
         let id = DownloadId(self.last_download);
         let download = Download::new(id, file_offer, journal, now);
         self.downloads.insert(id, (offer, download));
+        self.numbers.downloads = self.downloads.len() as u64;
         Ok(id)
     }
 
@@ -182,7 +183,12 @@ impl Peer {
             noted.remove(root);
         });
         let room = SEEDS_PER_DEVICE_MAX.saturating_sub(noted.len());
-        noted.extend(roots.iter().take(room));
+        let roots: BTreeSet<Root> = roots.iter().take(room).copied().collect();
+        noted.extend(&roots);
+        for (_, download) in self.files.downloads.values_mut().filter(|(_, download)| roots.contains(&download.root()))
+        {
+            download.handle_noted(device);
+        }
         self.refresh_seeders(now);
     }
 
@@ -319,6 +325,7 @@ impl Peer {
             steps.extend(download.steps.drain(..));
             !download.is_ended()
         });
+        self.files.numbers.downloads = self.files.downloads.len() as u64;
         moved |= !steps.is_empty();
         for step in steps {
             match step {

@@ -1,6 +1,7 @@
 //! Files: verified, from several, across crashes and lies.
 
 use super::world::{POOL, Source, World};
+use crate::seeds::for_each_seed;
 use crate::transfer::GROUP_BYTES;
 use crate::*;
 
@@ -312,4 +313,26 @@ fn an_offer_that_tells_people_another_size_is_refused_before_anything_is_written
         world.nodes[1].events.iter().any(refused)
     });
     assert!(world.nodes[1].landings.is_empty());
+}
+
+/// The two connections of a link don't wait for each other: what is asked over Control right when Bulk is ready at one
+/// end can come before it is ready at the other.
+#[test]
+fn what_is_asked_before_bulk_stands_at_the_seeder_is_served_once_it_does() {
+    for_each_seed("what_is_asked_before_bulk_stands", 0..10, |seed| {
+        let mut world = World::new(seed, &[1, 2]);
+        (world.delay_us, world.bulk_delay_us) = (2_000, Some(800_000));
+        (0..2).for_each(|node| world.start(node));
+        let sources: Vec<Source> = (0..3).map(|n| Source::new(&[("big", content(6 << 20, n))])).collect();
+        world.run_until(60_000_000, World::all_linked);
+        let offers: Vec<EntryId> = sources.iter().map(|source| world.offer(0, source.clone())).collect();
+        world.run_until(10_000_000, |world| offers.iter().all(|offer| knows(world, 1, *offer)));
+        let downloads: Vec<DownloadId> = offers.iter().map(|offer| world.get(1, *offer)).collect();
+        let before = world.now_us;
+        world.run_until(100_000_000, |world| downloads.iter().all(|download| world.is_complete(1, *download)));
+        for (download, source) in downloads.iter().zip(&sources) {
+            assert_same(&world, 1, *download, source);
+        }
+        assert!(world.now_us - before < 12_000_000, "nothing waits for a deadline: {} us", world.now_us - before);
+    });
 }

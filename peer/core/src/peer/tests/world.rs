@@ -142,6 +142,8 @@ pub(super) struct World {
     /// Every signal that was sent: who, to whom, what.
     pub(super) signals: Vec<(usize, usize, Bytes)>,
     pub(super) delay_us: u64,
+    /// Of bulk connections, if it is another.
+    pub(super) bulk_delay_us: Option<u64>,
 }
 
 impl World {
@@ -163,6 +165,7 @@ impl World {
             next_command: 0,
             signals: Vec::new(),
             delay_us: 20_000,
+            bulk_delay_us: None,
         };
         for (index, owner) in owners.iter().enumerate() {
             let keys = [index as u8 + 1; 32];
@@ -451,7 +454,11 @@ impl World {
 
     fn send(&mut self, node: usize, connection: ConnectionId, frames: Vec<Bytes>) {
         let Some(end) = self.channels.get(&(node, connection)).copied() else { return };
-        let delay = self.rng.random_range(self.delay_us / 2..self.delay_us);
+        let most = match connection.purpose {
+            Purpose::Bulk => self.bulk_delay_us.unwrap_or(self.delay_us),
+            Purpose::Control => self.delay_us,
+        };
+        let delay = self.rng.random_range(most / 2..most);
         let earliest = self.arrivals.get(&end).copied().unwrap_or(0);
         let at = (self.now_us + delay).max(earliest);
         self.arrivals.insert(end, at);

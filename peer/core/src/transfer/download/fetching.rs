@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rockpool_proto::DeviceId;
 
-use super::{Download, ItemState, MANIFEST_PAGES_AHEAD, Numbers, Phase, Step};
+use super::{Download, ItemState, Numbers, Phase, Step};
 use crate::event::{DownloadFailure, Event};
 use crate::frame::{Frame, MANIFEST_PAGE_BYTES_MAX};
 use crate::manifest::{ItemKind, Manifest, ManifestError};
@@ -13,7 +13,7 @@ use crate::transfer::tree::group_count;
 use crate::transfer::{FileCommand, GroupSet, ItemProgress, Root};
 
 impl Download {
-    pub(super) fn ask_manifest(&mut self, now: Time) {
+    pub(super) fn ask_manifest(&mut self, now: Time, numbers: &Numbers) {
         let Phase::Manifest { from, received, asked, progress_at } = &mut self.phase else { return };
         if from.is_none() {
             let usable = self.seeders.iter().filter(|(_, seeder)| seeder.usable(now));
@@ -23,7 +23,7 @@ impl Download {
         }
         let device = from.expect("it was just chosen");
         let page = MANIFEST_PAGE_BYTES_MAX as u64;
-        let ahead = received.len() as u64 + MANIFEST_PAGES_AHEAD * page;
+        let ahead = received.len() as u64 + numbers.manifest_pages_ahead() * page;
         while *asked < self.manifest_bytes.min(ahead) {
             let frame = Frame::ManifestRequest { root: self.root, offset: *asked };
             self.steps.push_back(Step::Frame(device, frame));
@@ -55,7 +55,7 @@ impl Download {
         received.extend_from_slice(data);
         *progress_at = now;
         if (received.len() as u64) < self.manifest_bytes {
-            return self.ask_manifest(now);
+            return self.ask_manifest(now, numbers);
         }
         let encoded = std::mem::take(received).freeze();
         *from = None;

@@ -41,8 +41,9 @@ const REQUEST_BYTES_MAX: u64 = 4 << 20;
 /// Bytes that one seeder may owe us.
 const WINDOW_BYTES_MAX: u64 = 16 << 20;
 const WINDOW_BYTES_MIN: u64 = 1 << 20;
-/// Bytes asked for and not yet written, of one download.
+/// Bytes asked for and not yet written, of one download, and of all together.
 const UNSTORED_BYTES_MAX: u64 = 64 << 20;
+const UNSTORED_TOTAL_BYTES_MAX: u64 = 256 << 20;
 /// A seeder that owes and sends nothing for that long is given a rest.
 const SILENCE_MAX: Duration = Duration::from_secs(8);
 /// An answer within this lets the window grow; one that takes longer than the other lets it shrink.
@@ -56,8 +57,9 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 /// Items in one Finish command.
 const FINISH_ITEMS_MAX: usize = 256;
-/// Manifest pages asked for ahead.
+/// Manifest pages asked for ahead, of one download, and of all together: they share their links with messages.
 const MANIFEST_PAGES_AHEAD: u64 = 8;
+const MANIFEST_PAGES_AHEAD_TOTAL: u64 = 64;
 
 /// What the downloads want done.
 #[derive(Debug)]
@@ -69,11 +71,13 @@ pub(crate) enum Step {
     Complete(Arc<Manifest>),
 }
 
-/// Counters that all downloads share, so that a number names one thing on every link.
+/// What all downloads share: counters, so that a number names one thing on every link, and room.
 #[derive(Debug, Default)]
 pub(crate) struct Numbers {
     request: u32,
     ticket: u64,
+    /// Downloads under way.
+    pub(crate) downloads: u64,
 }
 
 impl Numbers {
@@ -85,6 +89,16 @@ impl Numbers {
     fn request(&mut self) -> u32 {
         self.request = self.request.wrapping_add(1);
         self.request
+    }
+
+    /// Bytes that one download may have asked for and not yet written.
+    fn unstored_bytes_max(&self) -> u64 {
+        (UNSTORED_TOTAL_BYTES_MAX / self.downloads.max(1)).clamp(REQUEST_BYTES_MAX, UNSTORED_BYTES_MAX)
+    }
+
+    /// Manifest pages that one download may ask for ahead.
+    fn manifest_pages_ahead(&self) -> u64 {
+        (MANIFEST_PAGES_AHEAD_TOTAL / self.downloads.max(1)).clamp(1, MANIFEST_PAGES_AHEAD)
     }
 }
 
@@ -245,6 +259,13 @@ impl Download {
         self.pump(now, numbers);
     }
 
+    /// A device says that it serves this now, whatever it said before.
+    pub(crate) fn handle_noted(&mut self, device: DeviceId) {
+        if let Some(seeder) = self.seeders.get_mut(&device) {
+            (seeder.failures, seeder.rest_until) = (0, None);
+        }
+    }
+
     /// Takes back what a seeder owes.
     fn return_all(&mut self, device: DeviceId, tell: bool) {
         let Some(seeder) = self.seeders.get_mut(&device) else { return };
@@ -333,7 +354,7 @@ impl Download {
             return;
         }
         match self.phase {
-            Phase::Manifest { .. } => self.ask_manifest(now),
+            Phase::Manifest { .. } => self.ask_manifest(now, numbers),
             Phase::Preparing => {}
             Phase::Running => while self.ask_one(now, numbers) {},
         }
@@ -353,7 +374,7 @@ impl Download {
         });
         let Some((device, seeder)) = free.min_by_key(|(_, seeder)| seeder.in_flight_bytes) else { return false };
         let (device, idle) = (*device, seeder.in_flight_bytes == 0);
-        let budget = UNSTORED_BYTES_MAX.saturating_sub(self.unstored_bytes);
+        let budget = numbers.unstored_bytes_max().saturating_sub(self.unstored_bytes);
         let share = (seeder.window_bytes / 2).clamp(WINDOW_BYTES_MIN, REQUEST_BYTES_MAX);
         if budget < share {
             return false;
