@@ -74,9 +74,9 @@ impl Exchange {
         self.sides.values().map(|side| side.compare_at).chain(asked).chain(self.announce_at).min()
     }
 
-    /// Whether somebody has told us what they have.
-    pub(crate) fn has_compared(&self) -> bool {
-        self.sides.values().any(|side| side.compared)
+    /// Whether this device has told us what it has.
+    pub(crate) fn has_compared(&self, device: DeviceId) -> bool {
+        self.sides.get(&device).is_some_and(|side| side.compared)
     }
 
     /// The longest chain of this author that a linked device says it has.

@@ -9,7 +9,7 @@ use rockpool_proto::DeviceId;
 use super::Peer;
 use super::links::Link;
 use super::writing::Draft;
-use crate::entry::{Body, EntryId, FileOffer};
+use crate::entry::{Body, EntryId, FileOffer, StoredEntry};
 use crate::event::Warning;
 use crate::frame::{Frame, MANIFEST_PAGE_BYTES_MAX, ROOTS_PER_FRAME_MAX, RefusedReason};
 use crate::manifest::Manifest;
@@ -31,6 +31,10 @@ const SEEDS_PER_DEVICE_MAX: usize = 4_096;
 pub(super) struct Files {
     pub(super) seeder: Seeder,
     own_offers: BTreeMap<EntryId, Root>,
+    /// The driver could serve these, but the log doesn't hold the offers: it may get them back from others.
+    unclaimed: BTreeMap<EntryId, Arc<Manifest>>,
+    /// Own offers that came back from others.
+    recovered: BTreeSet<EntryId>,
     /// Complete downloads that are seeded, whatever becomes of the offers.
     seeds: BTreeSet<Root>,
     /// What linked devices say they have.
@@ -114,6 +118,8 @@ impl Peer {
                 self.offers().iter().any(|(open, offer)| *open == id && offer.manifest_root == manifest.root());
             if id.device == me && is_that {
                 self.seed_offer(id, manifest);
+            } else if id.device == me && self.log.entry(id).is_none() {
+                self.files.unclaimed.insert(id, manifest);
             }
         }
         for manifest in seeds {
@@ -124,6 +130,27 @@ impl Peer {
         let lost: Vec<EntryId> = open.filter(|id| !self.files.own_offers.contains_key(id)).collect();
         for offer in lost {
             self.withdraw_changed(now.time, offer);
+        }
+    }
+
+    /// Entries of our own chain came from others: our store was lost or is an old copy.
+    pub(super) fn note_recovered(&mut self, entries: &[Arc<StoredEntry>]) {
+        let me = self.device_id();
+        let offers = entries.iter().filter(|entry| matches!(entry.body, Body::FileOffer(_)));
+        self.files.recovered.extend(offers.map(|entry| entry.id).filter(|id| id.device == me));
+    }
+
+    /// Once all of our chain is back: serves again what can be served, and withdraws the rest.
+    pub(super) fn reclaim_offers(&mut self, now: Time) {
+        for id in std::mem::take(&mut self.files.recovered) {
+            let root = match self.log.entry(id).map(|entry| &entry.body) {
+                Some(Body::FileOffer(offer)) if !self.log.is_withdrawn(&self.directory, id) => offer.manifest_root,
+                _ => continue,
+            };
+            match self.files.unclaimed.remove(&id).filter(|manifest| manifest.root() == root) {
+                Some(manifest) => self.seed_offer(id, manifest),
+                None => self.withdraw_changed(now, id),
+            }
         }
     }
 

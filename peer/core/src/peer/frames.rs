@@ -97,6 +97,7 @@ impl Peer {
             self.writing.keep(entry.clone());
             self.tell_entry(entry);
         }
+        self.note_recovered(&entered);
         self.exchange.handle_entries(now.time, from, answers, &entered, &self.log);
         if entered
             .iter()

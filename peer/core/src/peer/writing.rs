@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Nobody sees an own entry before it is durable, so a crash never makes two entries with one counter. A device whose
-//! store is empty may have lost it: it writes only after another device said what it has of our chain, or after it is
-//! clear that nobody can be asked. What the peer writes by itself (withdrawals) waits for that in any case: the store may
+//! store is empty may have lost it: it writes only after all who are present said what they have of our chain, or after it
+//! is clear that nobody more can be asked. What the peer writes by itself (withdrawals) waits for that in any case: the store may
 //! be an old copy. Should two branches of our own chain exist all the same, others refuse all that follows the second, so
 //! nothing more is written here, and people are told.
 
@@ -25,7 +25,7 @@ use crate::manifest::Manifest;
 use crate::output::{Output, Refusal, Reply};
 use crate::time::{Now, Time};
 
-/// How long a device with an empty store waits for a link before it writes.
+/// How long a device with an empty store waits for links to all who are present before it writes.
 const ALONE_AFTER: Duration = Duration::from_secs(10);
 /// Entries that may wait to be written.
 const DRAFTS_MAX: usize = 256;
@@ -50,9 +50,9 @@ struct Written {
 #[derive(Debug)]
 pub(super) struct Writing {
     drafts: VecDeque<Draft>,
-    /// Our store was not empty, or somebody told us what they have, or nobody can.
+    /// Our store was not empty, or we have compared.
     settled: bool,
-    /// Somebody told us what they have, or nobody can.
+    /// All who are present told us what they have, or had their time to.
     compared: bool,
     /// Something was written in this run: it is too late to be behind.
     begun: bool,
@@ -110,12 +110,17 @@ impl Peer {
     pub(super) fn settle_writing(&mut self, now: Now) -> bool {
         let me = self.device_id();
         if !self.writing.compared {
-            let nobody = self.attached && self.roster.nodes().all(|node| node.device == me);
-            self.writing.compared = nobody || self.exchange.has_compared() || self.writing.alone_at <= now.time;
+            // Some may lack the end of our chain, so one is not enough.
+            let mut others = self.overlay.wanted_links(&self.roster, me).into_iter().map(|link| link.device);
+            let all = self.attached && others.all(|device| self.exchange.has_compared(device));
+            self.writing.compared = all || self.writing.alone_at <= now.time;
             self.writing.settled |= self.writing.compared;
         }
         // Others know more of our chain than we do: our store was lost or is an old copy. It comes back first.
         let behind = !self.writing.begun && self.exchange.knows_more_of_us(me, &self.log);
+        if self.writing.compared && !behind {
+            self.reclaim_offers(now.time);
+        }
         if !self.writing.settled || behind || self.writing.drafts.is_empty() {
             return false;
         }

@@ -1,6 +1,6 @@
 //! Messages: the same order everywhere, whatever links, cluster and processes do.
 
-use super::world::{POOL, World};
+use super::world::{POOL, Source, World};
 use crate::*;
 
 fn linked_world(seed: u64, owners: &[u8]) -> World {
@@ -145,14 +145,24 @@ fn a_device_that_lost_its_store_gets_its_own_chain_back_before_it_writes() {
         world.say(0, &format!("before {n}"));
     }
     world.run_until(10_000_000, |world| agreed(world, 5));
+    let (kept, lost) = (Source::new(&[("kept", vec![7; 100])]), Source::new(&[("lost", vec![8; 100])]));
+    let lost_root = lost.manifest.root();
+    let (kept, _) = (world.offer(0, kept), world.offer(0, lost));
+    world.run_until(10_000_000, |world| world.peer(1).offers().len() == 2 && world.peer(2).offers().len() < 2);
+    // Only one of the others knows the end of its chain.
     world.kill(0);
     world.nodes[0].disk.clear();
+    world.nodes[0].sources.remove(&lost_root);
     world.start(0);
     world.say(0, "after");
     world.run_until(120_000_000, |world| agreed(world, 6));
     assert_eq!(world.texts(1).last().unwrap(), "after");
     let id = world.nodes[0].id;
-    assert!(world.peer(1).log().entry(EntryId { device: id, counter: 6 }).is_some());
+    assert!(world.peer(1).log().entry(EntryId { device: id, counter: 8 }).is_some());
+    // Offers that came back with the chain are served again, or taken back.
+    world.run_until(10_000_000, |world| world.peer(1).offers().len() == 1);
+    let download = world.get(1, kept);
+    world.run_until(10_000_000, |world| world.is_complete(1, download));
 }
 
 #[test]
@@ -226,7 +236,7 @@ fn two_entries_with_one_counter_are_reported_and_the_first_is_kept() {
 #[test]
 fn an_old_copy_of_a_store_is_brought_up_to_date_before_it_writes() {
     let mut world = linked_world(16, &[1, 2, 3]);
-    let source = super::world::Source::new(&[("a", vec![7; 100])]);
+    let source = Source::new(&[("a", vec![7; 100])]);
     let offer = world.offer(0, source);
     let old = world.nodes[0].disk.clone();
     for n in 0..5 {
