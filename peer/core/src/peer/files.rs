@@ -238,6 +238,17 @@ impl Peer {
         self.files.downloads = downloads;
     }
 
+    /// How many devices serve this content and can be asked now: who offers it, who says that they have it, and this one.
+    pub fn seeders_in_reach(&self, root: Root) -> usize {
+        let offers = self.offers();
+        let has = |device: &DeviceId| {
+            let noted = self.files.noted.get(device).is_some_and(|noted| noted.contains(&root));
+            noted || offers.iter().any(|(id, offer)| id.device == *device && offer.manifest_root == root)
+        };
+        let own = usize::from(self.files.seeder.manifest(root).is_some());
+        own + self.linked().filter(has).count()
+    }
+
     pub(super) fn serve_manifest(&mut self, device: DeviceId, root: Root, offset: u64) {
         let encoded = self.files.seeder.manifest(root).map(|manifest| manifest.encoded().clone()).unwrap_or_default();
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(encoded.len());
