@@ -411,10 +411,11 @@ impl Cluster {
     /// A connection to the first node, in the order of the list, that takes one.
     async fn channel(&self) -> Result<Channel, ApiError> {
         let addresses = {
-            let state = self.shared.state.lock();
+            let mut state = self.shared.state.lock();
             if let Some(channel) = &state.channel {
                 return Ok(channel.clone());
             }
+            self.take_up_addresses(&mut state);
             state.server.addresses.clone()
         };
         let mut reasons = Vec::new();
@@ -439,6 +440,19 @@ impl Cluster {
                 reasons.join("; ")
             ),
         ))
+    }
+
+    /// Addresses that another process of this device has learned meanwhile: a cluster that moved is added anew with
+    /// `server add`, while the process with the open pool goes on looking for it.
+    fn take_up_addresses(&self, state: &mut State) {
+        let Ok(Some(kept)) = self.shared.home.server() else { return };
+        if kept.fingerprint != state.server.fingerprint {
+            return;
+        }
+        let mut fresh = kept.addresses;
+        fresh.retain(|address| !state.server.addresses.contains(address));
+        // In front, because those that were known are being tried without success.
+        state.server.addresses.splice(0..0, fresh);
     }
 
     async fn connect(&self, address: &str) -> Result<Channel, String> {
@@ -556,4 +570,37 @@ fn root_cause(error: &dyn std::error::Error) -> String {
 fn now_us() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(fingerprint: &str, addresses: &[&str]) -> Server {
+        Server {
+            addresses: addresses.iter().map(|address| address.to_string()).collect(),
+            fingerprint: fingerprint.into(),
+            authority_pem: String::new(),
+            cluster_id: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_cluster_that_moved_is_found_once_its_new_address_is_added() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::open(Some(folder.path())).unwrap();
+        home.save_server(&server("aa", &["old:1"])).unwrap();
+        let cluster = Cluster::new(&home).unwrap();
+        let addresses = || {
+            let mut state = cluster.shared.state.lock();
+            cluster.take_up_addresses(&mut state);
+            state.server.addresses.clone()
+        };
+        assert_eq!(addresses(), ["old:1"]);
+        // Another command of this device, while the pool is open.
+        home.save_server(&server("aa", &["new:1"])).unwrap();
+        assert_eq!(addresses(), ["new:1", "old:1"]);
+        home.save_server(&server("bb", &["stranger:1"])).unwrap();
+        assert_eq!(addresses(), ["new:1", "old:1"]);
+    }
 }
