@@ -15,6 +15,8 @@
 mod record;
 mod writer;
 
+use std::fs::{OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -75,8 +77,10 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens or makes the file.
+    /// Opens or makes the file, which is for its owner only.
     pub fn open(path: &Path) -> Result<Store> {
+        let owned = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+        owned.and_then(|file| file.set_permissions(Permissions::from_mode(0o600))).map_err(redb::StorageError::Io)?;
         let database = Arc::new(Database::create(path)?);
         let transaction = database.begin_write()?;
         {
@@ -238,6 +242,18 @@ mod tests {
         let text = Body::Text(format!("message {counter}"));
         let previous = (counter > 1).then(|| entry(pool, counter - 1).hash());
         StoredEntry::write(&keys, pool, counter, previous, HybridTime { ms: counter, counter: 0 }, counter, text)
+    }
+
+    #[test]
+    fn what_was_said_is_for_the_owner_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.redb");
+        let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        drop(Store::open(&path).unwrap());
+        assert_eq!(mode(), 0o600);
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        drop(Store::open(&path).unwrap());
+        assert_eq!(mode(), 0o600);
     }
 
     #[test]
