@@ -13,13 +13,15 @@ use crate::client::Cluster;
 use rockpool_proto::meta::v1::{self as meta, ended::Reason, from_cluster, to_cluster};
 use rockpool_proto::{DeviceId, PoolId};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 /// Silence after which the stream counts as broken.
 const SILENCE_MAX: Duration = Duration::from_secs(7);
+/// How long the node may take to answer after this device's addresses changed: most often the stream is dead.
+const PROBE_MAX: Duration = Duration::from_millis(1500);
 const WELCOME_DEADLINE: Duration = Duration::from_secs(10);
 const BACK_OFF_MIN: Duration = Duration::from_millis(100);
 const BACK_OFF_MAX: Duration = Duration::from_secs(5);
@@ -55,6 +57,7 @@ pub struct Signalling;
 #[derive(Debug)]
 pub struct SignallingHandle {
     outgoing: mpsc::Sender<meta::ToCluster>,
+    probes: watch::Sender<()>,
     task: JoinHandle<()>,
 }
 
@@ -63,8 +66,9 @@ impl Signalling {
     pub fn start(cluster: Cluster, pool: PoolId, me: DeviceId) -> (SignallingHandle, mpsc::Receiver<ClusterEvent>) {
         let (outgoing, queue) = mpsc::channel(QUEUE_MESSAGES_MAX);
         let (events, receiver) = mpsc::channel(QUEUE_MESSAGES_MAX);
-        let task = tokio::spawn(keep(cluster, pool, me, queue, events));
-        (SignallingHandle { outgoing, task }, receiver)
+        let (probes, probed) = watch::channel(());
+        let task = tokio::spawn(keep(cluster, pool, me, queue, probed, events));
+        (SignallingHandle { outgoing, probes, task }, receiver)
     }
 }
 
@@ -77,6 +81,11 @@ impl SignallingHandle {
             payload: payload.into(),
         };
         self.outgoing.try_send(meta::ToCluster { kind: Some(to_cluster::Kind::Signal(signal)) }).is_ok()
+    }
+
+    /// Asks whether the stream still works; if it does not, it is made anew at once.
+    pub fn probe(&self) {
+        self.probes.send_replace(());
     }
 
     /// Ends the stream, and with it the presence.
@@ -100,12 +109,13 @@ async fn keep(
     pool: PoolId,
     me: DeviceId,
     mut queue: mpsc::Receiver<meta::ToCluster>,
+    mut probed: watch::Receiver<()>,
     events: mpsc::Sender<ClusterEvent>,
 ) {
     let mut pause = BACK_OFF_MIN;
     let mut place = None;
     loop {
-        match run(&cluster, pool, me, &mut place, &mut queue, &events).await {
+        match run(&cluster, pool, me, &mut place, &mut queue, &mut probed, &events).await {
             StreamEnd::Unwanted => return,
             StreamEnd::Final { reason, text } => {
                 let _ = events.send(ClusterEvent::Ended { reason, text }).await;
@@ -124,6 +134,11 @@ async fn keep(
                 loop {
                     tokio::select! {
                         () = &mut waited => break,
+                        // Another network: what did not work a moment ago may work now.
+                        Ok(()) = probed.changed() => {
+                            pause = BACK_OFF_MIN;
+                            break;
+                        }
                         message = queue.recv() => if message.is_none() { return },
                     }
                 }
@@ -139,12 +154,20 @@ async fn run(
     me: DeviceId,
     place: &mut Option<meta::Place>,
     queue: &mut mpsc::Receiver<meta::ToCluster>,
+    probed: &mut watch::Receiver<()>,
     events: &mpsc::Sender<ClusterEvent>,
 ) -> StreamEnd {
     let (up, outgoing) = mpsc::channel(QUEUE_MESSAGES_MAX);
     let open = meta::Open { pool_id: pool.0.to_vec().into(), last_place: place.clone() };
     up.try_send(meta::ToCluster { kind: Some(to_cluster::Kind::Open(open)) }).expect("the queue is new and has room");
-    let mut stream = match cluster.attach(outgoing).await {
+    let attached = tokio::select! {
+        attached = cluster.attach(outgoing) => attached,
+        Ok(()) = probed.changed() => {
+            cluster.rotate();
+            return StreamEnd::Broken { text: "this device's addresses changed".into(), worked: true };
+        }
+    };
+    let mut stream = match attached {
         Ok(stream) => stream,
         Err(error) => return refused(error),
     };
@@ -152,11 +175,13 @@ async fn run(
     let mut nonce = 0;
     let mut pings = tokio::time::interval(PING_INTERVAL);
     let mut heard = Instant::now();
+    let mut probe_deadline = None;
     loop {
-        let silence = if worked { SILENCE_MAX } else { WELCOME_DEADLINE };
+        let silence = heard + if worked { SILENCE_MAX } else { WELCOME_DEADLINE };
+        let broken_at = probe_deadline.map_or(silence, |deadline| silence.min(deadline));
         tokio::select! {
             message = stream.message() => {
-                heard = Instant::now();
+                (heard, probe_deadline) = (Instant::now(), None);
                 let kind = match message {
                     Ok(Some(message)) => message.kind,
                     Ok(None) => {
@@ -214,7 +239,11 @@ async fn run(
                 nonce += 1;
                 let _ = up.try_send(meta::ToCluster { kind: Some(to_cluster::Kind::Ping(meta::Ping { nonce })) });
             }
-            () = tokio::time::sleep_until(heard + silence) => {
+            Ok(()) = probed.changed() => {
+                probe_deadline.get_or_insert(Instant::now() + PROBE_MAX);
+                pings.reset_immediately();
+            }
+            () = tokio::time::sleep_until(broken_at) => {
                 cluster.rotate();
                 return StreamEnd::Broken { text: "the node fell silent".into(), worked };
             }

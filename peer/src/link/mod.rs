@@ -28,6 +28,7 @@
 //! channel ends when the link closes. A link that is dropped closes itself; [`Link::close`] waits for it.
 
 mod machine;
+mod network;
 mod pump;
 mod socket;
 
@@ -46,6 +47,7 @@ use webrtc::peer_connection::{
 use rockpool_proto::limits;
 
 pub use machine::is_from_this_machine;
+pub use network::Network;
 
 /// Unsent bytes in a channel above which sending waits.
 pub const SEND_BUFFER_BYTES_MAX: usize = 1024 * 1024;
