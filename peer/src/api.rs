@@ -45,10 +45,14 @@ pub enum Request {
         /// [`MessageView::id`].
         message: String,
     },
-    /// The newest messages, oldest first: [`Reply::History`].
+    /// The newest messages, oldest first: [`Reply::History`]. One answer holds as many as fit a line; whoever wants more
+    /// asks again for what is before the first of them, until an answer is empty.
     History {
         /// How many.
         limit: usize,
+        /// [`MessageView::id`]: only messages that come before this one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        before: Option<String>,
     },
     /// What is on offer in the pool: [`Reply::Offers`].
     Offers,
@@ -232,6 +236,11 @@ pub enum Event {
         /// For people.
         text: String,
     },
+    /// Events that this reader was too slow for are left out here.
+    Skipped {
+        /// How many.
+        count: u64,
+    },
     /// Something went wrong that ends nothing.
     Warning {
         /// For people.
@@ -273,8 +282,6 @@ pub struct MessageView {
     pub text: String,
     /// Whether it was taken back.
     pub retracted: bool,
-    /// Whether messages of this device that came before are known to exist and are not here yet.
-    pub gap_before: bool,
 }
 
 /// A file offer.
@@ -291,7 +298,7 @@ pub struct OfferView {
     /// Who offers it.
     #[serde(flatten)]
     pub from: DeviceView,
-    /// Devices in reach that can serve it.
+    /// Devices in reach that can serve it, this one included.
     pub seeders: usize,
     /// Milliseconds since 1970 UTC.
     pub at_ms: u64,
@@ -323,8 +330,10 @@ pub struct ProgressView {
 pub struct DownloadView {
     /// [`OfferView::id`].
     pub offer: String,
-    /// Top-level paths as they were written.
+    /// Top-level paths as they were written, the first 1,000 of them.
     pub paths: Vec<PathBuf>,
+    /// Files that got another name than the offer says, because something else has that name; the first 1,000.
+    pub renamed: Vec<PathBuf>,
     /// Files in all.
     pub files: u64,
     /// Bytes in all.

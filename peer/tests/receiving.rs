@@ -188,7 +188,7 @@ fn too_little_room_is_said_before_anything_is_written() {
     let items = vec![Item { path: vec!["huge".into()], kind: huge }, file(&["small"], b"x")];
     let download = Download::open(to.path(), manifest(items)).unwrap();
     let error = download.prepare().unwrap_err();
-    assert!(error.is_full(), "{error}");
+    assert!(matches!(error, DiskError::Full { .. }), "{error}");
     assert!(error.to_string().contains("the disk is full"), "{error}");
     assert!(names(to.path()).is_empty());
 }

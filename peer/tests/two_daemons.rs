@@ -57,7 +57,7 @@ impl Person {
     }
 
     async fn history(&self) -> Vec<MessageView> {
-        match self.ask(Request::History { limit: 100 }).await {
+        match self.ask(Request::History { limit: 100, before: None }).await {
             Ok(Reply::History(messages)) => messages,
             other => panic!("{other:?}"),
         }
@@ -216,13 +216,132 @@ async fn a_folder_arrives_as_it_was() {
     assert_eq!(again.received_bytes, 0);
     assert_eq!(tree(&from.join("..")), tree(&to));
 
-    // Nothing of one's own is overwritten.
+    // Nothing of one's own is overwritten, and people are told of the other name.
     let other = folder.path().join("other");
     fs::create_dir_all(other.join("share")).unwrap();
     fs::write(other.join("share/one"), b"mine").unwrap();
-    bob.get(&offer.id, &other).await.unwrap();
+    let download = bob.get(&offer.id, &other).await.unwrap();
     assert_eq!(fs::read(other.join("share/one")).unwrap(), b"mine");
     assert_eq!(fs::read(other.join("share/one (1)")).unwrap(), content(1, 1));
+    assert_eq!(download.renamed, [other.canonicalize().unwrap().join("share/one (1)")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_in_the_folder_already_does_not_come_again() {
+    let hub = Hub::start().await;
+    let (ann, bob) = (Person::open(&hub, "ann").await, Person::open(&hub, "bob").await);
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (folder.path().join("share"), folder.path().join("to"));
+    fs::create_dir_all(&from).unwrap();
+    for (name, seed) in [("there", 1), ("other", 2), ("missing", 3)] {
+        fs::write(from.join(name), content(seed, 1 << 20)).unwrap();
+    }
+    // Copied by other means: a stick, an earlier tool.
+    fs::create_dir_all(to.join("share")).unwrap();
+    fs::write(to.join("share/there"), content(1, 1 << 20)).unwrap();
+    fs::write(to.join("share/other"), content(9, 1 << 20)).unwrap();
+    let offer = ann.offer(&from).await;
+    bob.sees_offer(&offer.id).await;
+    let download = bob.get(&offer.id, &to).await.unwrap();
+    assert_eq!((download.received_bytes, download.files), (2 << 20, 3));
+    assert_eq!(fs::read(to.join("share/other")).unwrap(), content(9, 1 << 20), "what was there stays");
+    assert_eq!(fs::read(to.join("share/other (1)")).unwrap(), content(2, 1 << 20));
+    assert_eq!(fs::read(to.join("share/missing")).unwrap(), content(3, 1 << 20));
+    assert_eq!(fs::read_dir(to.join("share")).unwrap().count(), 4);
+
+    // All of it there: nothing comes, and it is served like any other download.
+    let copy = folder.path().join("copy");
+    fs::create_dir_all(&copy).unwrap();
+    fs::rename(to.join("share"), copy.join("share")).unwrap();
+    fs::rename(copy.join("share/other (1)"), copy.join("share/other")).unwrap();
+    let cleo = Person::open(&hub, "cleo").await;
+    cleo.sees_offer(&offer.id).await;
+    let download = cleo.get(&offer.id, &copy).await.unwrap();
+    assert_eq!((download.received_bytes, download.renamed.len()), (0, 0));
+    assert_eq!(tree(&copy.join("share")), tree(&from));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_download_can_begin_in_another_folder() {
+    let hub = Hub::start().await;
+    let (ann, bob) = (Person::open(&hub, "ann").await, Person::open(&hub, "bob").await);
+    let folder = tempfile::tempdir().unwrap();
+    let (file, first, second) = (folder.path().join("file"), folder.path().join("first"), folder.path().join("second"));
+    fs::write(&file, content(7, 200 << 20)).unwrap();
+    let offer = ann.offer(&file).await;
+    bob.sees_offer(&offer.id).await;
+    let mut lines = bob.daemon().ask(Request::Get { offer: offer.id.clone(), to: first.clone() }).await;
+    loop {
+        match lines.recv().await.unwrap() {
+            ReplyBody::Event(Event::Progress(progress)) if progress.done_bytes > 10 << 20 => break,
+            ReplyBody::Event(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    let elsewhere = bob.get(&offer.id, &second).await.unwrap_err();
+    assert!(elsewhere.message.contains("is being downloaded into"), "{elsewhere}");
+    bob.ask(Request::Cancel { offer: offer.id.clone() }).await.unwrap();
+    assert_eq!(answer(&mut lines).await.unwrap_err().code, ErrorCode::Cancelled);
+    bob.get(&offer.id, &second).await.unwrap();
+    assert_eq!(fs::read(second.join("file")).unwrap(), content(7, 200 << 20));
+    assert!(fs::read_dir(&first).unwrap().count() == 1, "what had arrived there is kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn own_offers_are_not_waited_for() {
+    let hub = Hub::start().await;
+    let ann = Person::open(&hub, "ann").await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, b"mine").unwrap();
+    let offer = ann.offer(&file).await;
+    let error = ann.get(&offer.id, &folder.path().join("to")).await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::Invalid);
+    assert!(!folder.path().join("to").exists(), "no folder is made for nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_history_comes_in_parts_that_fit_a_line() {
+    let hub = Hub::start().await;
+    let ann = Person::open(&hub, "ann").await;
+    // Each of these characters takes six bytes in JSON.
+    let texts: Vec<String> = (0..60).map(|number| format!("{number} {}", "\u{1}".repeat(4_900))).collect();
+    for text in &texts {
+        ann.say(text).await;
+    }
+    let mut found: Vec<MessageView> = Vec::new();
+    loop {
+        let before = found.first().map(|message| message.id.clone());
+        let Ok(Reply::History(part)) = ann.ask(Request::History { limit: 1_000, before }).await else { panic!() };
+        assert!(serde_json::to_vec(&part).unwrap().len() < rockpool_peer::api::LINE_BYTES_MAX);
+        if part.is_empty() {
+            break;
+        }
+        found.splice(0..0, part);
+    }
+    assert_eq!(found.into_iter().map(|message| message.text).collect::<Vec<_>>(), texts);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_gets_the_lock_of_a_closed_pool_can_open_its_store() {
+    let hub = Hub::start().await;
+    let mut ann = Person::open(&hub, "ann").await;
+    for number in 0..5 {
+        ann.say(&format!("message {number}")).await;
+        let home = ann.home.clone();
+        let next = std::thread::spawn(move || {
+            let _lock = loop {
+                match home.lock_daemon() {
+                    Ok(lock) => break lock,
+                    Err(_) => std::hint::spin_loop(),
+                }
+            };
+            rockpool_peer::store::Store::open(&home.store_path()).map(drop).map_err(|error| error.to_string())
+        });
+        ann.close().await;
+        assert_eq!(next.join().unwrap(), Ok(()));
+        ann.reopen(&hub).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -258,6 +377,10 @@ async fn who_has_finished_serves_others_and_offers_survive_a_restart() {
     let offer = ann.offer(&file).await;
     bob.sees_offer(&offer.id).await;
     bob.get(&offer.id, &folder.path().join("bob")).await.unwrap();
+
+    // Whoever looks at the list sees that two have it.
+    until(async || ann.offers().await[0].seeders == 2).await;
+    assert_eq!(bob.offers().await[0].seeders, 2);
 
     // The offer's own device restarts and still serves it.
     ann.close().await;

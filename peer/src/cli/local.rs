@@ -27,9 +27,14 @@ impl Local {
     /// Connects if a pool is open.
     pub(super) async fn try_connect(home: &Home) -> Result<Option<Local>, ApiError> {
         match UnixStream::connect(home.socket_path()).await {
+            // The socket of a home with a long path lies in a folder where others can make files, too.
+            Ok(stream) if !is_ours(&stream) => Err(ApiError::new(
+                ErrorCode::Denied,
+                format!("{} was made by another user; nothing is said to it", home.socket_path().display()),
+            )),
             Ok(stream) => {
                 let (reader, writer) = stream.into_split();
-                let events = LocalEvents { reader: BufReader::new(reader) };
+                let events = LocalEvents { reader: BufReader::new(reader), line: Vec::new() };
                 Ok(Some(Local { events, requests: LocalRequests { writer, next_id: 1 } }))
             }
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => Ok(None),
@@ -59,28 +64,37 @@ impl Local {
     }
 }
 
+fn is_ours(stream: &UnixStream) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    stream.peer_cred().is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
+}
+
 /// The reading half.
 pub(super) struct LocalEvents {
     reader: BufReader<OwnedReadHalf>,
+    /// What has come of the next line.
+    line: Vec<u8>,
 }
 
 impl LocalEvents {
-    /// The next line; `None` when the other end is gone.
+    /// The next line; `None` when the other end is gone. May be given up and called again: nothing is lost.
     pub(super) async fn next(&mut self) -> Result<Option<ReplyLine>, ApiError> {
-        let mut line = String::new();
-        let mut bounded = (&mut self.reader).take(LINE_BYTES_MAX as u64);
-        match bounded.read_line(&mut line).await {
-            Ok(0) | Err(_) => Ok(None),
-            Ok(_) => serde_json::from_str(&line).map(Some).map_err(|error| {
-                ApiError::new(
-                    ErrorCode::Internal,
-                    format!(
-                        "the open pool's process answered something unexpected ({error}). Is it of another version?"
-                    ),
-                )
-            }),
+        let left = (LINE_BYTES_MAX + 1).saturating_sub(self.line.len());
+        match (&mut self.reader).take(left as u64).read_until(b'\n', &mut self.line).await {
+            Ok(_) if self.line.last() == Some(&b'\n') => {}
+            Ok(_) if self.line.len() > LINE_BYTES_MAX => return Err(unexpected("an endless line")),
+            Ok(_) | Err(_) => return Ok(None),
         }
+        let line = std::mem::take(&mut self.line);
+        serde_json::from_slice(&line).map(Some).map_err(|error| unexpected(&error.to_string()))
     }
+}
+
+fn unexpected(what: &str) -> ApiError {
+    ApiError::new(
+        ErrorCode::Internal,
+        format!("the open pool's process answered something unexpected ({what}). Is it of another version?"),
+    )
 }
 
 /// The writing half.
@@ -94,8 +108,14 @@ impl LocalRequests {
     pub(super) async fn send(&mut self, request: Request) -> Result<u64, ApiError> {
         let id = self.next_id;
         self.next_id += 1;
-        let mut text = serde_json::to_string(&RequestLine { id, request }).expect("requests have string keys only");
+        // Paths that are not UTF-8 have no JSON.
+        let mut text = serde_json::to_string(&RequestLine { id, request })
+            .map_err(|error| ApiError::new(ErrorCode::Invalid, format!("this cannot be asked for: {error}")))?;
         text.push('\n');
+        if text.len() > LINE_BYTES_MAX {
+            let text = format!("this is more than {LINE_BYTES_MAX} bytes: ask for it in parts");
+            return Err(ApiError::new(ErrorCode::Limit, text));
+        }
         self.writer.write_all(text.as_bytes()).await.map_err(|_| gone())?;
         Ok(id)
     }
@@ -103,4 +123,30 @@ impl LocalRequests {
 
 fn gone() -> ApiError {
     ApiError::new(ErrorCode::Unavailable, "the process that had the pool open has ended")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_line_that_comes_in_parts_is_not_lost_while_something_else_happens() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let (reader, _writer) = ours.into_split();
+        let mut events = LocalEvents { reader: BufReader::new(reader), line: Vec::new() };
+        let text = "x".repeat(100_000);
+        let line = format!("{{\"id\":1,\"event\":{{\"event\":\"warning\",\"text\":\"{text}\"}}}}\n");
+        let (first, second) = line.split_at(40_000);
+        theirs.write_all(first.as_bytes()).await.unwrap();
+        tokio::select! {
+            biased;
+            line = events.next() => panic!("half a line was taken for a whole one: {line:?}"),
+            () = tokio::task::yield_now() => {}
+        }
+        theirs.write_all(second.as_bytes()).await.unwrap();
+        let line = events.next().await.unwrap().unwrap();
+        assert!(matches!(line.body, ReplyBody::Event(Event::Warning { text: found }) if found == text));
+        drop(theirs);
+        assert!(events.next().await.unwrap().is_none());
+    }
 }

@@ -15,6 +15,11 @@ macro_rules! say {
     ($($argument:tt)*) => { $crate::cli::print::line(format_args!($($argument)*)) };
 }
 
+/// `eprintln!` that does not mind when nobody reads.
+macro_rules! note {
+    ($($argument:tt)*) => { $crate::cli::print::note(format_args!($($argument)*)) };
+}
+
 mod account;
 mod local;
 mod open;
@@ -112,11 +117,12 @@ enum Command {
 /// Reads the command line, carries it out, and decides the exit status.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    keep_no_core();
     start_logging(cli.common.verbose);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("rockpool: the system gives no threads: {error}");
+            note!("rockpool: the system gives no threads: {error}");
             return ExitCode::from(ErrorCode::Internal.exit_code());
         }
     };
@@ -130,7 +136,7 @@ pub fn main() -> ExitCode {
             if json {
                 say!("{}", serde_json::json!({ "error": error }));
             } else {
-                eprintln!("rockpool: {}", print::clean_lines(&error.message));
+                note!("rockpool: {}", print::clean_lines(&error.message));
             }
             ExitCode::from(error.code.exit_code())
         }
@@ -180,11 +186,21 @@ impl Context {
     }
 }
 
+/// A crash must not leave keys, passwords and messages in a core file.
+fn keep_no_core() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let none = Rlimit { current: Some(0), maximum: getrlimit(Resource::Core).maximum };
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        tracing::debug!(%error, "core files stay possible");
+    }
+}
+
 fn start_logging(verbose: u8) {
+    // The WebRTC library warns of every packet that comes a moment too early.
     let level = match verbose {
         0 => "error",
-        1 => "rockpool_peer=info,rockpool_peer_core=info,warn,rtc_dtls=error,rtc_ice=error",
-        _ => "rockpool_peer=debug,rockpool_peer_core=debug,info,rtc_dtls=error,rtc_ice=error",
+        1 => "rockpool_peer=info,rockpool_peer_core=info,warn,rtc=error,rtc_dtls=error,rtc_ice=error",
+        _ => "rockpool_peer=debug,rockpool_peer_core=debug,info,rtc=error,rtc_dtls=error,rtc_ice=error",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("ROCKPOOL_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));

@@ -52,14 +52,14 @@ pub(super) async fn run(context: &Context, command: PoolCommand) -> Result<(), A
     match command {
         PoolCommand::Create { name } => {
             let pool = known(&cluster.create_pool(&name).await?);
-            remember(&context.home, pool.clone())?;
+            remember(&context.home, pool.clone());
             context.print(&pool, |pool| say!("Made {} ({})", print::clean(&pool.name), pool.pool_id));
         }
         PoolCommand::Ls => {
             let (pools, fresh) = match cluster.pools().await {
                 Ok(pools) => {
                     let pools: Vec<KnownPool> = pools.iter().map(known).collect();
-                    context.home.save_known_pools(&pools)?;
+                    keep(&context.home, &pools);
                     (pools, true)
                 }
                 Err(error) if error.code == ErrorCode::Unavailable => (context.home.known_pools()?, false),
@@ -78,7 +78,7 @@ pub(super) async fn run(context: &Context, command: PoolCommand) -> Result<(), A
                 }
             });
             if !fresh {
-                eprintln!("(the cluster is out of reach: this is the list as last seen)");
+                note!("(the cluster is out of reach: this is the list as last seen)");
             }
         }
         PoolCommand::Invite { pool, uses, ttl } => {
@@ -92,7 +92,7 @@ pub(super) async fn run(context: &Context, command: PoolCommand) -> Result<(), A
             let text =
                 if invite == "-" { secret::first_line(std::io::stdin(), "standard input")? } else { invite.into() };
             let pool = known(&cluster.join(&parse_invite(&text)?).await?);
-            remember(&context.home, pool.clone())?;
+            remember(&context.home, pool.clone());
             context.print(&pool, |pool| {
                 say!(
                     "You belong to {} now. Open it with: rockpool open {}",
@@ -104,9 +104,9 @@ pub(super) async fn run(context: &Context, command: PoolCommand) -> Result<(), A
         PoolCommand::Leave { pool } => {
             let pool = find(context, &cluster, &pool).await?;
             cluster.leave(&id_bytes(&pool)?).await?;
-            let left: Vec<_> =
-                context.home.known_pools()?.into_iter().filter(|known| known.pool_id != pool.pool_id).collect();
-            context.home.save_known_pools(&left)?;
+            let known = context.home.known_pools().unwrap_or_default();
+            let left: Vec<_> = known.into_iter().filter(|known| known.pool_id != pool.pool_id).collect();
+            keep(&context.home, &left);
             context.print(&pool, |pool| say!("You left {}", print::clean(&pool.name)));
         }
     }
@@ -118,7 +118,7 @@ pub(super) async fn find(context: &Context, cluster: &Cluster, text: &str) -> Re
     let pools: Vec<KnownPool> = match cluster.pools().await {
         Ok(pools) => {
             let pools: Vec<_> = pools.iter().map(known).collect();
-            context.home.save_known_pools(&pools)?;
+            keep(&context.home, &pools);
             pools
         }
         Err(error) if error.code == ErrorCode::Unavailable => context.home.known_pools()?,
@@ -150,11 +150,21 @@ pub(super) fn id_bytes(pool: &KnownPool) -> Result<[u8; 16], ApiError> {
     })
 }
 
-fn remember(home: &Home, pool: KnownPool) -> Result<(), ApiError> {
-    let mut pools = home.known_pools()?;
+fn remember(home: &Home, pool: KnownPool) {
+    let mut pools = home.known_pools().unwrap_or_default();
     pools.retain(|known| known.pool_id != pool.pool_id);
     pools.push(pool);
-    home.save_known_pools(&pools)
+    keep(home, &pools);
+}
+
+/// Keeps the list for when the cluster is away. That it cannot be kept undoes nothing of what was asked for.
+fn keep(home: &Home, pools: &[KnownPool]) {
+    if home.known_pools().is_ok_and(|known| known == pools) {
+        return;
+    }
+    if let Err(error) = home.save_known_pools(pools) {
+        note!("(the list of pools is not kept for when the cluster is away: {})", print::clean(&error.message));
+    }
 }
 
 fn known(pool: &Pool) -> KnownPool {

@@ -1,15 +1,25 @@
 //! How things look to people. What others chose (names, texts) is cleaned of everything that moves a terminal's cursor.
 
-use crate::api::{DeviceView, Event, MessageView, OfferView, StatusView};
+use crate::api::{DeviceView, DownloadView, ErrorCode, Event, MessageView, OfferView, StatusView};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::io::Write;
 
-/// Prints a line on standard output; ends the process when nobody reads it.
+/// Prints a line on standard output. Ends the process when nobody reads it, or when it cannot be written.
 pub(super) fn line(text: std::fmt::Arguments<'_>) {
-    if writeln!(std::io::stdout(), "{text}").is_err() {
-        std::process::exit(0);
+    match writeln!(std::io::stdout(), "{text}") {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => {
+            note(format_args!("rockpool: the output cannot be written: {error}"));
+            std::process::exit(i32::from(ErrorCode::Disk.exit_code()));
+        }
     }
+}
+
+/// Prints a line on standard error, whether or not anybody reads it.
+pub(super) fn note(text: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// One line of somebody else's text: no control, bidirectional or invisible characters, no line breaks.
@@ -17,9 +27,10 @@ pub(super) fn clean(text: &str) -> String {
     rockpool_peer_core::names::sanitize_for_display(text)
 }
 
-/// Several lines of text, each of them clean.
+/// Several lines of text, each of them clean. All but the first are indented, so that no line of somebody's text can
+/// pass for a message of somebody else.
 pub(super) fn clean_lines(text: &str) -> String {
-    rockpool_peer_core::names::sanitize_lines_for_display(text)
+    rockpool_peer_core::names::sanitize_lines_for_display(text).replace('\n', "\n      ")
 }
 
 /// "ann, phone".
@@ -29,9 +40,8 @@ pub(super) fn device(device: &DeviceView) -> String {
 
 /// A message on a line of its own, more when its text has more.
 pub(super) fn message(message: &MessageView) -> String {
-    let gap = if message.gap_before { "  (earlier messages of this device have not arrived yet)\n" } else { "" };
     let text = if message.retracted { "(retracted)".to_string() } else { clean_lines(&message.text) };
-    format!("{gap}{} <{}> {text}", time(message.at_ms), device(&message.from))
+    format!("{} <{}> {text}", time(message.at_ms), device(&message.from))
 }
 
 /// An offer on one line.
@@ -44,8 +54,28 @@ pub(super) fn offer(offer: &OfferView) -> String {
         offer.files,
         if offer.files == 1 { "file" } else { "files" },
         device(&offer.from),
-        if offer.seeders == 0 { "  (nobody in reach has it)" } else { "" }
+        match offer.seeders {
+            0 => "  (nobody in reach has it)".to_string(),
+            1 => String::new(),
+            seeders => format!("  ({seeders} devices have it)"),
+        }
     )
+}
+
+/// What a finished download is, line by line.
+pub(super) fn downloaded(download: &DownloadView) -> Vec<String> {
+    let seconds = (download.elapsed_ms as f64 / 1000.0).max(0.001);
+    let files = format!("{} {}", download.files, plural(download.files as usize, "file", "files"));
+    let what = format!("{} in {files}", bytes(download.bytes));
+    let mut lines = vec![match download.received_bytes {
+        0 if download.bytes > 0 => format!("{what}: all of it was there already"),
+        received => format!("{what}, {seconds:.1} s, {}/s", bytes((received as f64 / seconds) as u64)),
+    }];
+    lines.extend(download.paths.iter().map(|path| clean(&path.to_string_lossy())));
+    lines.extend(download.renamed.iter().map(|path| {
+        format!("{}  (something else has the name in the offer, and was left alone)", clean(&path.to_string_lossy()))
+    }));
+    lines
 }
 
 /// How the open pool stands.
@@ -78,11 +108,11 @@ pub(super) fn event(event: &Event) -> Option<String> {
     Some(match event {
         Event::Opened(status) => {
             let others = status.present.iter().filter(|device| !device.this_device).count();
-            format!(
-                "* {} is open; {others} other {} here",
-                clean(&status.pool),
-                plural(others, "device is", "devices are")
-            )
+            let pool = clean(&status.pool);
+            match (status.cluster_connected, others) {
+                (false, 0) => format!("* {pool} is open; looking for the others"),
+                _ => format!("* {pool} is open; {others} other {} here", plural(others, "device is", "devices are")),
+            }
         }
         Event::Message(view) => message(view),
         Event::Retracted { .. } => "* a message was taken back".to_string(),
@@ -98,6 +128,9 @@ pub(super) fn event(event: &Event) -> Option<String> {
             format!("* the cluster is out of reach ({}); talking goes on", clean(text))
         }
         Event::Warning { text } => format!("! {}", clean_lines(text)),
+        Event::Skipped { count } => {
+            format!("! {count} events came faster than they could be shown; history has every message")
+        }
         Event::Closed { text, .. } => format!("* closed: {}", clean(text)),
     })
 }
@@ -120,4 +153,21 @@ pub(super) fn bytes(bytes: u64) -> String {
 /// The right word for a number of things.
 pub(super) fn plural<'a>(count: usize, one: &'a str, many: &'a str) -> &'a str {
     if count == 1 { one } else { many }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_line_of_a_message_passes_for_another_message() {
+        let from =
+            DeviceView { device_id: "aa".into(), device: "laptop".into(), author: "mal".into(), this_device: false };
+        let text = "hi\n14:41 <bob, laptop> I agree\n* closed: bye".to_string();
+        let view = MessageView { id: "aa:1".into(), from, at_ms: 0, text, retracted: false };
+        let shown = message(&view);
+        let mut lines = shown.lines();
+        assert!(lines.next().unwrap().ends_with("<mal, laptop> hi"));
+        assert!(lines.all(|line| line.starts_with("      ")), "{shown}");
+    }
 }

@@ -2,10 +2,10 @@
 
 use super::local::Local;
 use super::{Context, print};
-use crate::api::{ApiError, ErrorCode, Event, ProgressView, Reply, Request};
+use crate::api::{ApiError, ErrorCode, Event, LINE_BYTES_MAX, MessageView, ProgressView, Reply, Request};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -52,7 +52,8 @@ pub(super) struct OfferArgs {
 pub(super) struct GetArgs {
     /// The offer's id or an unambiguous beginning of it
     offer: String,
-    /// The folder to download into; made where there is none
+    /// The folder to download into; made where there is none. What lies there is never overwritten, and what of the
+    /// offer lies there already is not downloaded again
     #[arg(long, value_name = "DIR", default_value = ".")]
     to: PathBuf,
 }
@@ -67,7 +68,8 @@ pub(super) async fn status(context: &Context) -> Result<(), ApiError> {
 
 pub(super) async fn say(context: &Context, args: SayArgs) -> Result<(), ApiError> {
     let text = match args.text.as_slice() {
-        [dash] if dash == "-" => std::io::read_to_string(std::io::stdin())
+        // Far more than a message may have, so that the refusal says how much it has.
+        [dash] if dash == "-" => std::io::read_to_string(std::io::stdin().take(LINE_BYTES_MAX as u64 / 2))
             .map_err(|error| ApiError::new(ErrorCode::Invalid, format!("cannot read the message: {error}")))?,
         words => words.join(" "),
     };
@@ -84,12 +86,21 @@ pub(super) async fn retract(context: &Context, args: RetractArgs) -> Result<(), 
 }
 
 pub(super) async fn history(context: &Context, args: HistoryArgs) -> Result<(), ApiError> {
-    match Local::connect(&context.home).await?.ask(Request::History { limit: args.limit }, drop).await? {
-        Reply::History(messages) => context.print(&messages, |messages| {
-            messages.iter().for_each(|message| say!("{}", print::message(message)));
-        }),
-        other => return Err(unexpected(&other)),
+    let mut local = Local::connect(&context.home).await?;
+    let mut messages: Vec<MessageView> = Vec::new();
+    // Newest part first, until there are enough or an answer is empty.
+    while messages.len() < args.limit {
+        let limit = args.limit - messages.len();
+        let before = messages.first().map(|message| message.id.clone());
+        match local.ask(Request::History { limit, before }, drop).await? {
+            Reply::History(older) if older.is_empty() => break,
+            Reply::History(older) => drop(messages.splice(0..0, older)),
+            other => return Err(unexpected(&other)),
+        }
     }
+    context.print(&messages, |messages| {
+        messages.iter().for_each(|message| say!("{}", print::message(message)));
+    });
     Ok(())
 }
 
@@ -125,9 +136,6 @@ pub(super) async fn cancel(context: &Context, args: OfferArgs) -> Result<(), Api
 }
 
 pub(super) async fn get(context: &Context, args: GetArgs) -> Result<(), ApiError> {
-    std::fs::create_dir_all(&args.to).map_err(|error| {
-        ApiError::new(ErrorCode::Disk, format!("cannot make the folder {}: {error}", args.to.display()))
-    })?;
     let request = Request::Get { offer: args.offer.clone(), to: absolute(&args.to)? };
     let mut local = Local::connect(&context.home).await?;
     let mut bar = Progress::new(context.json);
@@ -135,24 +143,17 @@ pub(super) async fn get(context: &Context, args: GetArgs) -> Result<(), ApiError
         reply = local.ask(request, |event| bar.show(&event)) => reply,
         _ = tokio::signal::ctrl_c() => {
             let stop = Request::Cancel { offer: args.offer };
-            Local::connect(&context.home).await?.ask(stop, drop).await?;
-            Err(ApiError::new(ErrorCode::Cancelled, "stopped. Run the same command again to go on from here"))
+            match Local::connect(&context.home).await?.ask(stop, drop).await {
+                // It had ended at the same moment.
+                Err(error) if error.code != ErrorCode::NotFound => Err(error),
+                _ => Err(ApiError::new(ErrorCode::Cancelled, "stopped. Run the same command again to go on from here")),
+            }
         }
     };
     bar.clear();
     match outcome? {
         Reply::Downloaded(download) => context.print(&download, |download| {
-            let seconds = (download.elapsed_ms as f64 / 1000.0).max(0.001);
-            let rate = download.received_bytes as f64 / seconds;
-            say!(
-                "{} in {} {}, {:.1} s, {}/s",
-                print::bytes(download.bytes),
-                download.files,
-                print::plural(download.files as usize, "file", "files"),
-                seconds,
-                print::bytes(rate as u64)
-            );
-            download.paths.iter().for_each(|path| say!("{}", print::clean(&path.to_string_lossy())));
+            print::downloaded(download).iter().for_each(|line| say!("{line}"));
         }),
         other => return Err(unexpected(&other)),
     }
@@ -160,7 +161,13 @@ pub(super) async fn get(context: &Context, args: GetArgs) -> Result<(), ApiError
 }
 
 pub(super) async fn close(context: &Context) -> Result<(), ApiError> {
-    done(context, Request::Close, "Closed").await
+    match Local::connect(&context.home).await?.ask(Request::Close, drop).await? {
+        // Whoever opens a pool right after this finds the home free.
+        Reply::Done => super::open::wait_until_closed(&context.home).await,
+        other => return Err(unexpected(&other)),
+    }
+    context.print(&serde_json::json!({ "done": true }), |_| say!("Closed"));
+    Ok(())
 }
 
 async fn done(context: &Context, request: Request, text: &str) -> Result<(), ApiError> {
@@ -172,9 +179,13 @@ async fn done(context: &Context, request: Request, text: &str) -> Result<(), Api
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, ApiError> {
-    std::path::absolute(path).map_err(|error| {
-        ApiError::new(ErrorCode::Invalid, format!("{}: {error}", print::clean(&path.to_string_lossy())))
-    })
+    let refused = |why: &str| ApiError::new(ErrorCode::Invalid, format!("{}: {why}", path.to_string_lossy()));
+    let absolute = std::path::absolute(path).map_err(|error| refused(&error.to_string()))?;
+    // Requests and offers are text.
+    if absolute.to_str().is_none() {
+        return Err(refused("a path whose names are not UTF-8 cannot be used; rename it, or go by another path"));
+    }
+    Ok(absolute)
 }
 
 fn unexpected(reply: &Reply) -> ApiError {
@@ -188,11 +199,12 @@ pub(super) struct Progress {
     terminal: bool,
     bar: Option<ProgressBar>,
     said_percent: u64,
+    said_waiting: bool,
 }
 
 impl Progress {
     pub(super) fn new(json: bool) -> Self {
-        Self { json, terminal: std::io::stderr().is_terminal(), bar: None, said_percent: 0 }
+        Self { json, terminal: std::io::stderr().is_terminal(), bar: None, said_percent: 0, said_waiting: false }
     }
 
     /// Shows how far hashing or downloading is.
@@ -214,6 +226,12 @@ impl Progress {
                 waiting,
                 ..
             }) => {
+                if !self.terminal && std::mem::replace(&mut self.said_waiting, waiting.is_some()) != waiting.is_some() {
+                    match waiting {
+                        Some(reason) => note!("waiting: {} (it goes on by itself)", print::clean(reason)),
+                        None => note!("going on"),
+                    }
+                }
                 let note = match waiting {
                     Some(reason) => format!("waiting: {}", print::clean(reason)),
                     None if *total_files > 1 => format!("{done_files}/{total_files} files, from {seeders}"),
@@ -225,7 +243,7 @@ impl Progress {
                 if let Some(line) = print::event(other) {
                     match &self.bar {
                         Some(bar) => bar.println(line),
-                        None => eprintln!("{line}"),
+                        None => note!("{line}"),
                     }
                 }
             }
@@ -237,7 +255,7 @@ impl Progress {
             let percent = done.saturating_mul(100).checked_div(total).unwrap_or(100);
             if percent >= self.said_percent + 10 {
                 self.said_percent = percent - percent % 10;
-                eprintln!("{what} {percent} % of {}  {note}", print::bytes(total));
+                note!("{}", format!("{what} {percent} % of {}  {note}", print::bytes(total)).trim_end());
             }
             return;
         }

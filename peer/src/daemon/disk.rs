@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use rockpool_peer_core::{DownloadId, FileCommand, Input, Manifest, Root};
+use rockpool_peer_core::{Command, DownloadId, DownloadJournal, FileCommand, Input, Manifest, Root};
 use rockpool_proto::PoolId;
 
 use super::Happening;
-use super::downloads::{self, Completion};
-use super::running::Running;
+use super::caller::Caller;
+use super::downloads::{self, Completion, Opened};
+use super::running::{Pending, Running};
 use crate::api::{ApiError, DownloadView, ErrorCode, Reply};
 use crate::files::{Download, Source};
 use crate::store::{DownloadRecord, Store};
@@ -99,18 +100,26 @@ impl Running {
                     .map_err(|error| ApiError::new(ErrorCode::Disk, error))?;
                 let disk = match known {
                     Some(disk) => disk,
-                    None => Arc::new(Download::open(&to, manifest).map_err(downloads::disk_error)?),
+                    None => {
+                        let disk = Arc::new(Download::open(&to, manifest).map_err(downloads::disk_error)?);
+                        let there = downloads::compare(&disk, None)?;
+                        if !there.items.is_empty() {
+                            return Ok(Opened { disk, there: Some(there) });
+                        }
+                        disk
+                    }
                 };
                 disk.prepare().map_err(downloads::disk_error)?;
-                Ok(disk)
+                Ok(Opened { disk, there: None })
             })();
             let _ = happenings.blocking_send(Happening::Opened(id, opened));
         });
     }
 
-    pub(super) fn opened(&mut self, id: DownloadId, opened: Result<Arc<Download>, ApiError>) {
+    pub(super) fn opened(&mut self, id: DownloadId, opened: Result<Opened, ApiError>) {
         let prepared = match opened {
-            Ok(disk) => {
+            Ok(Opened { disk, there: Some(there) }) => return self.begin_anew(id, disk, there),
+            Ok(Opened { disk, there: None }) => {
                 if let Some(download) = self.downloads.get_mut(&id) {
                     download.disk = Some(disk);
                 }
@@ -128,6 +137,21 @@ impl Running {
         self.input(Input::DownloadPrepared(id, prepared));
     }
 
+    /// Begins a download once more as if an earlier run had left what lies in the folder.
+    fn begin_anew(&mut self, id: DownloadId, disk: Arc<Download>, there: DownloadJournal) {
+        let Some(mut download) = self.forget_download(id) else { return };
+        download.disk = Some(disk);
+        let command = Command::Get { offer: download.offer, journal: Some(there) };
+        self.command(command, Pending::Get(Box::new(download)));
+    }
+
+    /// Ends a download in the machine, and nowhere else: what it has on disk stays.
+    pub(super) fn forget_download(&mut self, id: DownloadId) -> Option<downloads::Running> {
+        let download = self.downloads.remove(&id)?;
+        self.command(Command::Cancel(id), Pending::Plain(Caller::nobody()));
+        Some(download)
+    }
+
     pub(super) fn completed(&mut self, id: DownloadId, completion: Completion) {
         let Some(download) = self.downloads.remove(&id) else { return };
         if let Some(source) = completion.source
@@ -135,11 +159,13 @@ impl Running {
         {
             self.sources.share(download.root, Arc::new(source));
         }
+        let renamed = download.disk.as_ref().map(|disk| disk.renamed()).unwrap_or_default();
         let answer = completion.result.map(|paths| {
             let manifest = download.disk.as_ref().map(|disk| disk.manifest().clone());
             Reply::Downloaded(DownloadView {
                 offer: download.root.to_string(),
                 paths,
+                renamed,
                 files: manifest.as_ref().map_or(0, |manifest| u64::from(manifest.file_count())),
                 bytes: manifest.as_ref().map_or(0, |manifest| manifest.size_bytes()),
                 received_bytes: download.received_bytes,

@@ -2,7 +2,8 @@
 //!
 //! A download is remembered from the moment it is asked for, so that asking again after a crash resumes it. What the
 //! journal of an earlier run claims is compared with the disk first ([`audit`]): a `.part` file that is gone loses its
-//! claims, and a file that was given its name just before the crash counts as finished.
+//! claims, and a file that was given its name just before the crash counts as finished. The same comparison makes a fresh
+//! download skip what lies in the folder already.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,13 +13,14 @@ use bytes::Bytes;
 use rockpool_peer_core::transfer::ItemProgress;
 use rockpool_peer_core::{DownloadJournal, EntryId, ItemKind, Manifest, Root};
 
-use super::Caller;
+use super::caller::Caller;
 use crate::api::{ApiError, ErrorCode, ProgressView};
 use crate::files::{Audit, DiskError, Download, SourceFile};
 use crate::store::{DownloadRecord, DownloadState, RootRecord, SourceRecord};
 
 /// A download under way.
 pub(super) struct Running {
+    pub(super) offer: EntryId,
     pub(super) root: Root,
     pub(super) to: PathBuf,
     /// `None` until the manifest has come and the folder is open.
@@ -40,6 +42,13 @@ pub(super) struct Audited {
     pub(super) to: PathBuf,
     pub(super) caller: Caller,
     pub(super) found: Result<Option<(Arc<Download>, DownloadJournal)>, ApiError>,
+}
+
+/// A download's folder, ready to be written.
+pub(super) struct Opened {
+    pub(super) disk: Arc<Download>,
+    /// Set when part of the offer lies in the folder already: what need not come.
+    pub(super) there: Option<DownloadJournal>,
 }
 
 /// A download that is complete.
@@ -82,8 +91,7 @@ pub(super) fn disk_error(error: DiskError) -> ApiError {
         DiskError::InTheWay { .. } => ErrorCode::Invalid,
         _ => ErrorCode::Disk,
     };
-    let advice = if error.is_full() { ". What has arrived is kept: make room, then get it again" } else { "" };
-    ApiError::new(code, format!("{error}{advice}"))
+    ApiError::new(code, error.to_string())
 }
 
 /// Compares what is remembered of a download with the disk. Blocks, and reads what is finished.
@@ -92,13 +100,19 @@ pub(super) fn audit(record: &DownloadRecord) -> Result<Option<(Arc<Download>, Do
     let Ok(manifest) = Manifest::decode(Root::of(&encoded), encoded) else { return Ok(None) };
     let known = DownloadJournal::decode(Bytes::copy_from_slice(&record.journal)).ok();
     let known = known.filter(|journal| journal.manifest_root == manifest.root());
-    let mut journal = DownloadJournal::new(manifest.root());
     let disk = Arc::new(Download::open(&record.to_path(), Arc::new(manifest)).map_err(disk_error)?);
+    let journal = compare(&disk, known.as_ref())?;
+    Ok(Some((disk, journal)))
+}
+
+/// What lies in the folder already, whoever put it there. Blocks, and reads every file that could be one of the download.
+pub(super) fn compare(disk: &Download, known: Option<&DownloadJournal>) -> Result<DownloadJournal, ApiError> {
+    let mut journal = DownloadJournal::new(disk.manifest().root());
     for (position, item) in (0u32..).zip(disk.manifest().items()) {
         if item.kind == ItemKind::Folder {
             continue;
         }
-        let claimed = known.as_ref().and_then(|known| known.items.get(&position));
+        let claimed = known.and_then(|known| known.items.get(&position));
         let progress = match disk.audit(position).map_err(disk_error)? {
             Audit::Finished => Some(ItemProgress::Finished),
             Audit::Kept => claimed.filter(|claimed| matches!(claimed, ItemProgress::Partial(_))).cloned(),
@@ -108,7 +122,7 @@ pub(super) fn audit(record: &DownloadRecord) -> Result<Option<(Arc<Download>, Do
             journal.items.insert(position, progress);
         }
     }
-    Ok(Some((disk, journal)))
+    Ok(journal)
 }
 
 /// The record of a download that begins.

@@ -22,9 +22,11 @@
 //! | `disk` | the machine's file commands |
 //! | `links` | WebRTC connections |
 //! | `telling`, `view` | what people are told, and how it looks |
+//! | `caller` | whoever is told |
 //!
 //! The cluster is a [`ClusterPort`]: in production the signalling stream, in tests a relay in this process.
 
+mod caller;
 mod calls;
 mod disk;
 mod downloads;
@@ -36,27 +38,23 @@ mod start;
 mod telling;
 mod view;
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use rockpool_peer_core::{DownloadId, Input};
 use rockpool_proto::{DeviceId, PoolId};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::api::{ApiError, ErrorCode, Event, Reply, ReplyBody, ReplyLine, Request};
+use crate::api::{ApiError, ErrorCode, ReplyBody, Request};
 use crate::client::{Cluster, ClusterEvent, Signalling, SignallingHandle};
 use crate::home::Home;
 use crate::link::LinkConfig;
 use crate::store::Written;
+use caller::Caller;
 
 /// Things that happened and wait for the loop. While it is full, links are not read and workers wait.
 const HAPPENINGS_QUEUED_MAX: usize = 1024;
 /// Requests that wait for the loop.
 const CALLS_QUEUED_MAX: usize = 64;
-/// Events that wait for one slow subscriber within this process.
-const REPLIES_QUEUED_MAX: usize = 1024;
-
 /// What a daemon is started with.
 pub struct DaemonOptions {
     /// The device's folder.
@@ -75,6 +73,9 @@ pub trait ClusterPort: Send {
     /// Hands a signal over, if there is room. It may be lost.
     fn signal(&self, to: DeviceId, payload: Bytes) -> bool;
 
+    /// Addresses of this device changed: finds out soon whether the way still works, and makes it anew if it does not.
+    fn probe(&self) {}
+
     /// Ends the presence.
     async fn close(self: Box<Self>);
 }
@@ -83,6 +84,10 @@ pub trait ClusterPort: Send {
 impl ClusterPort for SignallingHandle {
     fn signal(&self, to: DeviceId, payload: Bytes) -> bool {
         SignallingHandle::signal(self, to.as_bytes(), payload.to_vec())
+    }
+
+    fn probe(&self) {
+        SignallingHandle::probe(self);
     }
 
     async fn close(self: Box<Self>) {
@@ -133,7 +138,7 @@ impl Daemon {
 
     /// Asks something, as a line on the socket would; what is answered arrives on the queue, `Ok` or `Error` last.
     pub async fn ask(&self, request: Request) -> mpsc::Receiver<ReplyBody> {
-        let (replies, receiver) = mpsc::channel(REPLIES_QUEUED_MAX);
+        let (replies, receiver) = mpsc::channel(caller::QUEUED_MAX);
         // A daemon that has ended drops the caller, and the queue ends without an answer.
         let _ = self.calls.send(Call { request, caller: Caller::queue(replies) }).await;
         receiver
@@ -146,79 +151,22 @@ impl Daemon {
     }
 
     /// Waits until the pool is closed, by whatever side.
-    pub async fn wait(self) -> Result<(), ApiError> {
-        self.task
+    pub async fn wait(mut self) -> Result<(), ApiError> {
+        self.ended().await
+    }
+
+    /// The same for whoever may want to do something else with it meanwhile. Once it has answered, it is not asked again.
+    pub async fn ended(&mut self) -> Result<(), ApiError> {
+        (&mut self.task)
             .await
             .unwrap_or_else(|error| Err(ApiError::new(ErrorCode::Internal, format!("the daemon died: {error}"))))
     }
 }
 
 /// A request with whoever waits for its answer.
-pub(crate) struct Call {
+struct Call {
     request: Request,
     caller: Caller,
-}
-
-/// Whoever waits for an answer. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct Caller {
-    way: Arc<Way>,
-}
-
-enum Way {
-    Line {
-        id: u64,
-        lines: mpsc::Sender<ReplyLine>,
-    },
-    Queue(mpsc::Sender<ReplyBody>),
-    /// Nobody: the daemon asked itself.
-    Nobody,
-}
-
-impl Caller {
-    fn line(id: u64, lines: mpsc::Sender<ReplyLine>) -> Caller {
-        Caller { way: Arc::new(Way::Line { id, lines }) }
-    }
-
-    fn queue(replies: mpsc::Sender<ReplyBody>) -> Caller {
-        Caller { way: Arc::new(Way::Queue(replies)) }
-    }
-
-    fn nobody() -> Caller {
-        Caller { way: Arc::new(Way::Nobody) }
-    }
-
-    /// Says something. Whoever does not read does not hold up the loop: false when the queue is full or gone.
-    fn say(&self, body: ReplyBody) -> bool {
-        match &*self.way {
-            Way::Line { id, lines } => lines.try_send(ReplyLine { id: *id, body }).is_ok(),
-            Way::Queue(replies) => replies.try_send(body).is_ok(),
-            Way::Nobody => true,
-        }
-    }
-
-    fn event(&self, event: Event) -> bool {
-        self.say(ReplyBody::Event(event))
-    }
-
-    fn answer(&self, answer: Result<Reply, ApiError>) {
-        let body = match answer {
-            Ok(reply) => ReplyBody::Ok(reply),
-            Err(error) => ReplyBody::Error(error),
-        };
-        if !self.say(body) {
-            tracing::debug!("an answer that nobody reads");
-        }
-    }
-
-    /// Whether anybody still listens.
-    fn is_gone(&self) -> bool {
-        match &*self.way {
-            Way::Line { lines, .. } => lines.is_closed(),
-            Way::Queue(replies) => replies.is_closed(),
-            Way::Nobody => false,
-        }
-    }
 }
 
 /// Something that the loop has to know.
@@ -234,7 +182,9 @@ enum Happening {
     /// What an earlier run left of a download was looked at.
     Audited(Box<downloads::Audited>),
     /// A download's folder is ready, or is not.
-    Opened(DownloadId, Result<Arc<crate::files::Download>, ApiError>),
+    Opened(DownloadId, Result<downloads::Opened, ApiError>),
     /// A download is complete and durable.
     Completed(DownloadId, downloads::Completion),
+    /// Addresses of this device changed.
+    NetworkChanged,
 }

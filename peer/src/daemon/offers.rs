@@ -1,7 +1,7 @@
 //! Offering: reading files on threads, then one entry in the log; and taking back what is no longer there.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,7 +10,8 @@ use prost::bytes::Bytes;
 use rockpool_peer_core::{EntryId, Item, ItemKind, Manifest, Root};
 use tokio::sync::mpsc;
 
-use super::{Caller, Happening};
+use super::Happening;
+use super::caller::Caller;
 use crate::api::{ApiError, ErrorCode, Event};
 use crate::files::{HashProgress, Hashed, Source, SourceFile, WalkError, hash_files, walk};
 use crate::store::{OfferRecord, RootRecord, SourceRecord, Store};
@@ -36,6 +37,7 @@ pub(super) struct Content {
 /// Reads files on threads of their own, and says how far it is to whoever asked.
 pub(super) fn prepare(
     paths: Vec<PathBuf>,
+    home: PathBuf,
     store: Store,
     folder: crate::files::OutboardFolder,
     caller: Caller,
@@ -44,13 +46,16 @@ pub(super) fn prepare(
     let progress = Arc::new(HashProgress::default());
     let (totals, totals_rx) = tokio::sync::watch::channel(None::<(u64, u64)>);
     tokio::spawn(tell(progress.clone(), totals_rx, caller.clone()));
+    let asked = caller.clone();
     let read = move || {
-        let result = read(&paths, &store, &folder, &progress, &totals);
+        let result = read(&paths, &home, &store, &folder, &progress, &totals);
         drop(totals); // Ends the telling before the answer.
         let _ = happenings.blocking_send(Happening::Hashed(Box::new(Prepared { caller, result })));
     };
     // Not one of the workers: hashing a large folder must not hold up a transfer.
-    let _ = std::thread::Builder::new().name("rockpool-hash".into()).spawn(read);
+    if let Err(error) = std::thread::Builder::new().name("rockpool-hash".into()).spawn(read) {
+        asked.answer(Err(ApiError::new(ErrorCode::Internal, format!("starting a thread: {error}"))));
+    }
 }
 
 async fn tell(
@@ -80,6 +85,7 @@ async fn tell(
 
 fn read(
     paths: &[PathBuf],
+    home: &Path,
     store: &Store,
     folder: &crate::files::OutboardFolder,
     progress: &HashProgress,
@@ -93,7 +99,7 @@ fn read(
         };
         ApiError::new(code, error.to_string())
     };
-    let walked = walk(paths, &progress.cancelled).map_err(refused)?;
+    let walked = walk(paths, home, &progress.cancelled).map_err(refused)?;
     let sizes = walked.found.iter().filter_map(|found| found.stamp);
     totals.send_replace(Some((sizes.clone().map(|stamp| stamp.size_bytes).sum(), sizes.count() as u64)));
     let hashed = hash_files(walked.found, store, folder, progress).map_err(refused)?;

@@ -13,9 +13,10 @@ use rockpool_proto::{AccountId, DeviceId, PoolId};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use super::caller::{Caller, Subscriber};
 use super::downloads;
 use super::links::Links;
-use super::{Call, Caller, ClusterPort, Happening, offers, view};
+use super::{Call, ClusterPort, Happening, offers, view};
 use crate::api::{ApiError, ErrorCode, Event, Reply};
 use crate::client::ClusterEvent;
 use crate::files::{Source, Sources, Workers};
@@ -24,6 +25,10 @@ use crate::store::{OfferRecord, Store, Writer, Written};
 
 /// How often own offers are compared with their files.
 const SOURCES_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long after a change of addresses a new way to the cluster means that links are to be looked at once more: what was
+/// signalled in between may have been lost.
+const NETWORK_SETTLES: Duration = Duration::from_secs(30);
 
 /// How long closing waits for slow readers of the socket.
 const SOCKET_FLUSH_MAX: Duration = Duration::from_secs(1);
@@ -40,7 +45,21 @@ pub(super) enum Pending {
     /// Answered with `Done`.
     Plain(Caller),
     Offer(Caller, Box<(OfferRecord, OwnOffer)>),
-    Get(Caller, Box<downloads::Running>),
+    /// Whoever asked is among its waiters.
+    Get(Box<downloads::Running>),
+}
+
+impl Pending {
+    fn refuse(self, error: &ApiError) {
+        match self {
+            Pending::Say(caller) | Pending::Plain(caller) | Pending::Offer(caller, _) => {
+                caller.answer(Err(error.clone()));
+            }
+            Pending::Get(download) => {
+                download.waiters.iter().for_each(|waiter| waiter.answer(Err(error.clone())));
+            }
+        }
+    }
 }
 
 /// The one place that looks at clocks.
@@ -76,8 +95,8 @@ pub(super) struct Running {
     pub(super) home: Home,
     pub(super) pool: PoolId,
     pub(super) pool_name: String,
-    /// Held until the very end.
-    _lock: DaemonLock,
+    /// Held until everything else is let go of.
+    lock: DaemonLock,
     pub(super) peer: Peer,
     links: Links,
     pub(super) workers: Workers,
@@ -95,8 +114,13 @@ pub(super) struct Running {
     next_command: u64,
     pub(super) own_offers: HashMap<EntryId, OwnOffer>,
     pub(super) downloads: HashMap<DownloadId, downloads::Running>,
-    pub(super) subscribers: Vec<Caller>,
+    /// Downloads whose place on disk is being looked at before they begin, and whether they were cancelled meanwhile.
+    pub(super) auditing: HashMap<Root, bool>,
+    pub(super) subscribers: Vec<Subscriber>,
     pub(super) cluster_connected: bool,
+    network_changed_at: Option<Instant>,
+    /// Tells of changed addresses; ends with this.
+    watching: JoinHandle<()>,
     pub(super) ending: Option<Ending>,
     /// Whoever asked to close waits for the end.
     pub(super) closers: Vec<Caller>,
@@ -123,11 +147,12 @@ impl Running {
         serving: JoinHandle<()>,
         stop_serving: watch::Sender<bool>,
     ) -> Running {
+        let watching = tokio::spawn(watch_network(happenings.clone()));
         Running {
             home,
             pool,
             pool_name,
-            _lock: lock,
+            lock,
             peer,
             links,
             workers,
@@ -145,8 +170,11 @@ impl Running {
             next_command: 0,
             own_offers: HashMap::new(),
             downloads: HashMap::new(),
+            auditing: HashMap::new(),
             subscribers: Vec::new(),
             cluster_connected: false,
+            network_changed_at: None,
+            watching,
             ending: None,
             closers: Vec::new(),
         }
@@ -173,7 +201,10 @@ impl Running {
                 },
                 Some(call) = calls.recv() => self.called(call),
                 () = timer => self.input(Input::Timeout),
-                _ = sources_due.tick() => self.look_at_sources(),
+                _ = sources_due.tick() => {
+                    self.look_at_sources();
+                    self.subscribers.retain_mut(Subscriber::catch_up);
+                }
             }
         }
         let ending = self.ending.take().expect("the loop ends with a reason");
@@ -184,22 +215,33 @@ impl Running {
         self.command(Command::Leave, Pending::Plain(Caller::nobody()));
         // Nobody reads it any more, so nobody may wait for room in it.
         self.happenings_rx.close();
+        self.watching.abort();
         self.links.close().await;
-        self.publish(Event::Closed { reason: ending.reason.into(), text: ending.text.clone() });
-        let gone = ApiError::new(ErrorCode::Unavailable, format!("the pool was closed: {}", ending.text));
+        for subscriber in self.subscribers.drain(..) {
+            subscriber.tell_last(Event::Closed { reason: ending.reason.into(), text: ending.text.clone() });
+        }
+        // What cannot be carried out any more: because the disk refused, if that is why it ends.
+        let gone = match &ending.outcome {
+            Err(error) => error.clone(),
+            Ok(()) => ApiError::new(ErrorCode::Unavailable, format!("the pool was closed: {}", ending.text)),
+        };
+        std::mem::take(&mut self.commands).into_values().for_each(|pending| pending.refuse(&gone));
         for waiter in self.downloads.values().flat_map(|download| &download.waiters) {
             waiter.answer(Err(gone.clone()));
         }
         self.closers.iter().for_each(|closer| closer.answer(Ok(Reply::Done)));
         // With the last caller every connection's queue ends, and what is in it is still written.
-        drop((self.subscribers, self.downloads, self.closers, self.commands));
+        drop((self.downloads, self.closers));
         self.port.close().await;
         self.stop_serving.send_replace(true);
         let _ = tokio::time::timeout(SOCKET_FLUSH_MAX, &mut self.serving).await;
         self.serving.abort();
         // Syncs and writes that are under way end before the lock is given up.
-        let (workers, writer) = (self.workers, self.writer);
-        let _ = tokio::task::spawn_blocking(move || drop((workers, writer))).await;
+        let (workers, writer, peer) = (self.workers, self.writer, self.peer);
+        let _ = tokio::task::spawn_blocking(move || drop((workers, writer, peer))).await;
+        // The store last but one: whoever gets the lock must be able to open it.
+        drop((self.sources, self.own_offers, self.store));
+        drop(self.lock);
         ending.outcome
     }
 
@@ -264,6 +306,12 @@ impl Running {
             Happening::Audited(audited) => self.audited(*audited),
             Happening::Opened(id, opened) => self.opened(id, opened),
             Happening::Completed(id, completion) => self.completed(id, completion),
+            Happening::NetworkChanged => {
+                tracing::info!("the addresses of this device changed");
+                self.network_changed_at = Some(Instant::now());
+                self.port.probe();
+                self.input(Input::NetworkChanged);
+            }
         }
     }
 
@@ -278,6 +326,9 @@ impl Running {
                         self.input(Input::Attached { presence_epoch, roster, members });
                     }
                     _ => tracing::warn!("a welcome without a roster that can be read"),
+                }
+                if self.network_changed_at.take().is_some_and(|at| at.elapsed() < NETWORK_SETTLES) {
+                    self.input(Input::NetworkChanged);
                 }
                 self.cluster_is(true, "the cluster is in reach");
             }
@@ -353,22 +404,24 @@ impl Running {
                 caller.answer(message.map(Reply::Message).ok_or_else(missing));
             }
             (Pending::Offer(caller, parts), Ok(CoreReply::Appended(id))) => self.offered(caller, id, *parts),
-            (Pending::Get(caller, download), Ok(CoreReply::Download(id))) => {
-                let mut download = *download;
-                download.waiters.push(caller);
-                self.downloads.insert(id, download);
+            (Pending::Get(download), Ok(CoreReply::Download(id))) => {
+                let paused = download.paused;
+                self.downloads.insert(id, *download);
+                if paused {
+                    // Stopped while its folder was looked at.
+                    self.command(Command::Pause(id), Pending::Plain(Caller::nobody()));
+                }
             }
             (Pending::Plain(caller), Ok(_)) => caller.answer(Ok(Reply::Done)),
-            (Pending::Say(caller) | Pending::Plain(caller) | Pending::Get(caller, _), Err(refusal)) => {
-                caller.answer(Err(refused(&refusal)));
+            (pending, Err(refusal)) => {
+                if let Pending::Offer(_, parts) = &pending {
+                    self.forget_source(parts.1.root);
+                }
+                pending.refuse(&refused(&refusal));
             }
-            (Pending::Offer(caller, parts), Err(refusal)) => {
-                self.forget_source(parts.1.root);
-                caller.answer(Err(refused(&refusal)));
-            }
-            (Pending::Say(caller) | Pending::Offer(caller, _) | Pending::Get(caller, _), Ok(other)) => {
-                caller
-                    .answer(Err(ApiError::new(ErrorCode::Internal, format!("an answer to something else: {other:?}"))));
+            (pending, Ok(other)) => {
+                let text = format!("an answer to something else: {other:?}");
+                pending.refuse(&ApiError::new(ErrorCode::Internal, text));
             }
         }
     }
@@ -427,6 +480,17 @@ impl Running {
                 let _ = happenings.blocking_send(Happening::SourcesChanged(changed));
             }
         });
+    }
+}
+
+/// Tells of changed addresses for as long as anybody listens.
+async fn watch_network(happenings: mpsc::Sender<Happening>) {
+    let mut network = crate::link::Network::new();
+    loop {
+        network.changed().await;
+        if happenings.send(Happening::NetworkChanged).await.is_err() {
+            return;
+        }
     }
 }
 

@@ -7,19 +7,19 @@
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::{Call, Caller};
+use super::Call;
+use super::caller::{ANSWERS_RESERVED, Caller, QUEUED_MAX, REQUESTS_MAX};
 use crate::api::{ApiError, ErrorCode, LINE_BYTES_MAX, ReplyBody, ReplyLine, RequestLine};
 
 /// Connections at once.
 const CONNECTIONS_MAX: usize = 64;
-/// Lines that wait for a slow reader of one connection.
-const LINES_QUEUED_MAX: usize = 1024;
 
 /// The listening socket; its file goes when it is dropped.
 pub(super) struct LocalSocket {
@@ -77,15 +77,34 @@ fn is_ours(stream: &UnixStream) -> bool {
     stream.peer_cred().is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
 }
 
+/// A line's bytes. One that is too long, or has no JSON, becomes the error that says so.
+fn text_of(line: &ReplyLine) -> Vec<u8> {
+    let written = match serde_json::to_vec(line) {
+        Ok(text) if text.len() < LINE_BYTES_MAX => Ok(text),
+        Ok(text) => Err(format!("it has {} bytes, more than a line may have", text.len())),
+        Err(error) => Err(error.to_string()),
+    };
+    let mut text = written.unwrap_or_else(|why| {
+        let error = ApiError::new(ErrorCode::Internal, format!("the answer cannot be written: {why}"));
+        let refusal = ReplyLine { id: line.id, body: ReplyBody::Error(error) };
+        serde_json::to_vec(&refusal).expect("an error is a code and a text")
+    });
+    text.push(b'\n');
+    text
+}
+
 async fn serve_one(stream: UnixStream, calls: mpsc::Sender<Call>, mut stop: watch::Receiver<bool>) {
     let (read, mut write) = stream.into_split();
-    let (lines_tx, mut lines) = mpsc::channel::<ReplyLine>(LINES_QUEUED_MAX);
+    let (lines_tx, mut lines) = mpsc::channel::<ReplyLine>(QUEUED_MAX);
+    let under_way = Arc::new(Semaphore::new(REQUESTS_MAX));
+    let written = Arc::new(Notify::new());
+    let progress = written.clone();
     let writer = async move {
         while let Some(line) = lines.recv().await {
-            let mut text = serde_json::to_vec(&line).expect("replies have string keys and finite numbers");
-            text.push(b'\n');
-            if write.write_all(&text).await.is_err() {
-                return;
+            progress.notify_one();
+            if write.write_all(&text_of(&line)).await.is_err() {
+                lines.close();
+                return progress.notify_one();
             }
         }
     };
@@ -94,6 +113,11 @@ async fn serve_one(stream: UnixStream, calls: mpsc::Sender<Call>, mut stop: watc
         let mut line = Vec::new();
         loop {
             line.clear();
+            // Whoever does not read its answers is asked nothing more.
+            while lines_tx.capacity() < ANSWERS_RESERVED && !lines_tx.is_closed() {
+                written.notified().await;
+            }
+            let Ok(one) = under_way.clone().acquire_owned().await else { return };
             let limit = LINE_BYTES_MAX as u64 + 1;
             match (&mut read).take(limit).read_until(b'\n', &mut line).await {
                 Ok(0) | Err(_) => return,
@@ -107,7 +131,7 @@ async fn serve_one(stream: UnixStream, calls: mpsc::Sender<Call>, mut stop: watc
             };
             match parsed {
                 Ok(RequestLine { id, request }) => {
-                    let caller = Caller::line(id, lines_tx.clone());
+                    let caller = Caller::line(id, lines_tx.clone(), one);
                     if calls.send(Call { request, caller }).await.is_err() {
                         return;
                     }

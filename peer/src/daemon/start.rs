@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rockpool_peer_core::{Config, DeviceKeys, EntryId, Member, Peer, Restored, Root};
 use tokio::sync::{mpsc, watch};
@@ -14,6 +15,10 @@ use crate::api::{ApiError, ErrorCode};
 use crate::files::{OutboardFolder, Source, Sources, Workers};
 use crate::home::{DaemonLock, Home};
 use crate::store::{DownloadState, Store, StoreError, Writer, Written};
+
+/// How often the lock is tried for, and how long apart.
+const LOCK_ATTEMPTS: usize = 5;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// What was read from the home.
 struct Loaded {
@@ -80,8 +85,19 @@ pub(super) async fn start(parts: DaemonParts, calls: mpsc::Sender<Call>) -> Resu
     Ok(running)
 }
 
+/// The home's lock. Whoever waits for somebody else's end takes it for a moment, too, to see whether it is free.
+fn lock(home: &Home) -> Result<DaemonLock, ApiError> {
+    for _ in 0..LOCK_ATTEMPTS {
+        if let Ok(lock) = home.lock_daemon() {
+            return Ok(lock);
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
+    home.lock_daemon()
+}
+
 fn load(home: &Home, pool: rockpool_proto::PoolId) -> Result<Loaded, ApiError> {
-    let lock = home.lock_daemon()?;
+    let lock = lock(home)?;
     let keys = DeviceKeys::from_secret(&home.device_secret()?.signing);
     let store = Store::open(&home.store_path()).map_err(store_error)?;
     let folder = OutboardFolder::open(home.outboards_path()).map_err(|error| {

@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use rockpool_peer_core::{Body, DownloadFailure, DownloadId, Event as CoreEvent, Warning};
 
+use super::caller::{Caller, Said};
 use super::running::Running;
-use super::{Caller, view};
+use super::view;
 use crate::api::{ApiError, ErrorCode, Event, ProgressView, StatusView};
 
 impl Running {
@@ -97,7 +98,7 @@ impl Running {
     fn show(&mut self, id: DownloadId, progress: ProgressView) {
         let Some(download) = self.downloads.get_mut(&id) else { return };
         download.shown = Some(progress.clone());
-        download.waiters.retain(|waiter| waiter.event(Event::Progress(progress.clone())) || !waiter.is_gone());
+        download.waiters.retain(|waiter| waiter.event(Event::Progress(progress.clone())) != Said::Gone);
         self.publish(Event::Progress(progress));
     }
 
@@ -113,9 +114,9 @@ impl Running {
         download.waiters.iter().for_each(|waiter| waiter.answer(Err(error.clone())));
     }
 
-    /// Tells every subscriber; one that is gone, or too far behind to be of use, is dropped.
+    /// Tells every subscriber.
     pub(super) fn publish(&mut self, event: Event) {
-        self.subscribers.retain(|subscriber| subscriber.event(event.clone()));
+        self.subscribers.retain_mut(|subscriber| subscriber.tell(&event));
     }
 
     pub(super) fn status(&self) -> StatusView {

@@ -41,16 +41,15 @@ pub(super) fn message(peer: &Peer, entry: &StoredEntry) -> Option<MessageView> {
         at_ms: entry.time.ms,
         text: if retracted { String::new() } else { text.clone() },
         retracted,
-        gap_before: false,
     })
 }
 
-/// The newest messages, oldest first.
-pub(super) fn history(peer: &Peer, limit: usize) -> Vec<MessageView> {
-    let newest = peer.log().in_order(None).rev().filter_map(|entry| message(peer, entry)).take(limit);
-    let mut messages: Vec<MessageView> = newest.collect();
-    messages.reverse();
-    messages
+/// Messages that come before a given one, or all; the newest first.
+pub(super) fn messages_before(peer: &Peer, before: Option<EntryId>) -> impl Iterator<Item = MessageView> {
+    let before = before.and_then(|id| peer.log().entry(id)).map(|entry| entry.order_key());
+    let entries = peer.log().in_order(None).rev();
+    let older = entries.skip_while(move |entry| before.is_some_and(|before| entry.order_key() >= before));
+    older.filter_map(|entry| message(peer, entry))
 }
 
 /// A file offer.
@@ -61,17 +60,9 @@ pub(super) fn offer(peer: &Peer, id: EntryId, offer: &FileOffer) -> OfferView {
         files: u64::from(offer.file_count),
         bytes: offer.size_bytes,
         from: device(peer, id.device),
-        seeders: authors_in_reach(peer, offer.manifest_root),
+        seeders: peer.seeders_in_reach(offer.manifest_root),
         at_ms: peer.log().entry(id).map_or(0, |entry| entry.time.ms),
     }
-}
-
-/// Devices that offer this content and can be asked for it now.
-fn authors_in_reach(peer: &Peer, root: Root) -> usize {
-    let linked: Vec<DeviceId> = peer.linked().chain([peer.device_id()]).collect();
-    let authors = peer.offers().into_iter().filter(|(_, offer)| offer.manifest_root == root).map(|(id, _)| id.device);
-    let reachable: std::collections::BTreeSet<DeviceId> = authors.filter(|device| linked.contains(device)).collect();
-    reachable.len()
 }
 
 /// All file offers that hold, each content once: the newest of those who offer it, and our own before others'.

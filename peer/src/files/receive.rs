@@ -38,20 +38,32 @@ use rustix::fs::{FallocateFlags, RenameFlags};
 use super::sources::SourceFile;
 use super::walk::FileStamp;
 
+/// Names of files that are on their way.
+pub(super) const PART_PREFIX: &str = ".rockpool-";
+/// See there.
+pub(super) const PART_SUFFIX: &str = ".part";
 /// Large files that are kept open between two writes.
 const OPEN_FILES_MAX: usize = 64;
 /// Above this many files one sync of the file system is cheaper than one for each.
 const SINGLE_SYNCS_MAX: usize = 16;
 /// Names `name (1)` to `name (99)` are tried.
 const RENAMES_MAX: u32 = 99;
+/// Paths that an answer names.
+const PATHS_SHOWN_MAX: usize = 1_000;
 /// Bytes that stay free on the disk.
 const SPARE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// What to do about a full disk.
+const MAKE_ROOM: &str = "What has arrived is kept: make room, then get it again";
 
 /// Why a download stopped at the disk.
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
     /// There is not enough room.
-    #[error("the disk is full: {needed_bytes} more bytes are needed in {}, {free_bytes} are free", folder.display())]
+    #[error(
+        "the disk is full: {needed_bytes} more bytes are needed in {}, {free_bytes} are free. {MAKE_ROOM}",
+        folder.display()
+    )]
     Full {
         /// Where.
         folder: PathBuf,
@@ -68,6 +80,14 @@ pub enum DiskError {
         /// What.
         why: String,
     },
+    /// There was not enough room, though it had looked so: others write to the same disk.
+    #[error("the disk is full: {path} could not be written ({error}). {MAKE_ROOM}")]
+    Filled {
+        /// Inside the folder.
+        path: String,
+        /// What the system said.
+        error: io::Error,
+    },
     /// The system refused.
     #[error("{path}: {error}")]
     Io {
@@ -76,19 +96,6 @@ pub enum DiskError {
         /// What it said.
         error: io::Error,
     },
-}
-
-impl DiskError {
-    /// Whether room on the disk is what is missing.
-    pub fn is_full(&self) -> bool {
-        match self {
-            DiskError::Full { .. } => true,
-            DiskError::Io { error, .. } => {
-                matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-            }
-            DiskError::InTheWay { .. } => false,
-        }
-    }
 }
 
 type Result<T> = std::result::Result<T, DiskError>;
@@ -121,7 +128,11 @@ struct State {
 impl Download {
     /// Opens the folder, making it if need be. Nothing is written yet.
     pub fn open(to: &Path, manifest: Arc<Manifest>) -> Result<Download> {
-        let outside = |error| DiskError::Io { path: to.display().to_string(), error };
+        let outside = |error| system(to.display().to_string(), error);
+        if std::fs::metadata(to).is_ok_and(|found| !found.is_dir()) {
+            let why = "it is a file; a download needs a folder".into();
+            return Err(DiskError::InTheWay { path: to.display().to_string(), why });
+        }
         std::fs::create_dir_all(to).map_err(outside)?;
         let root_path = to.canonicalize().map_err(outside)?;
         let root = Dir::open_ambient_dir(&root_path, ambient_authority()).map_err(outside)?;
@@ -135,7 +146,7 @@ impl Download {
     }
 
     /// Makes folders and `.part` files with room for everything, or says why not, before a byte is asked for. Files with
-    /// claims in a journal (`has_claims`) keep theirs.
+    /// claims in a journal keep theirs.
     pub fn prepare(&self) -> Result<()> {
         let mut needed_bytes = 0u64;
         for (position, item) in positions(&self.manifest) {
@@ -242,7 +253,8 @@ impl Download {
         Ok(())
     }
 
-    /// Syncs complete files and gives them their names. Folders and empty files appear here.
+    /// Syncs complete files and gives them their names. Folders and empty files appear here. Where the sync fails, that is
+    /// all that is answered.
     pub fn finish(&self, positions: &[u32]) -> Vec<(u32, Result<()>)> {
         let unsynced: BTreeSet<u32> = {
             let mut state = self.state.lock();
@@ -250,13 +262,9 @@ impl Download {
         };
         // Always synced here, also when a checkpoint did so before: a rename must never overtake its data.
         if let Err(error) = self.sync_parts(&unsynced) {
-            let text = error.to_string();
             self.state.lock().unsynced.extend(unsynced);
-            let failed = |position: &u32| {
-                let error = io::Error::other(text.clone());
-                (*position, Err(DiskError::Io { path: self.root_path.display().to_string(), error }))
-            };
-            return positions.iter().map(failed).collect();
+            let first = positions.first().copied().unwrap_or_default();
+            return vec![(first, Err(error))];
         }
         positions.iter().map(|position| (*position, self.finish_one(*position))).collect()
     }
@@ -355,16 +363,31 @@ impl Download {
         Some(files)
     }
 
-    /// The top-level paths, as they were written.
+    /// The top-level paths, as they were written; not more than a person would read.
     pub fn top_paths(&self) -> Vec<PathBuf> {
         let state = self.state.lock();
         let tops: BTreeSet<PathBuf> = state
             .finished
             .values()
             .filter_map(|path| path.components().next())
-            .map(|top| self.root_path.join(top))
+            .map(|top| self.shown(Path::new(&top)))
             .collect();
-        tops.into_iter().collect()
+        tops.into_iter().take(PATHS_SHOWN_MAX).collect()
+    }
+
+    /// Files that got another name than the manifest says, because something else has that one.
+    pub fn renamed(&self) -> Vec<PathBuf> {
+        let state = self.state.lock();
+        let renamed = state.finished.iter().filter(|(position, path)| {
+            let item = self.manifest.items().get(**position as usize);
+            item.is_some_and(|item| item.path.iter().collect::<PathBuf>() != **path)
+        });
+        renamed.map(|(_, path)| self.shown(path)).take(PATHS_SHOWN_MAX).collect()
+    }
+
+    /// A path inside the folder as answers name it: in text, whatever the folder's own name is.
+    fn shown(&self, path: &Path) -> PathBuf {
+        PathBuf::from(self.root_path.join(path).to_string_lossy().into_owned())
     }
 
     fn is_finished(&self, position: u32) -> bool {
@@ -390,7 +413,7 @@ impl Download {
     }
 
     fn part_name(&self, position: u32) -> String {
-        format!(".rockpool-{}-{position}.part", self.tag)
+        format!("{PART_PREFIX}{}-{position}{PART_SUFFIX}", self.tag)
     }
 
     /// The `.part` file, opened or made.
@@ -484,7 +507,7 @@ impl Download {
     }
 
     fn io(&self, item: Option<&Item>, error: io::Error) -> DiskError {
-        DiskError::Io { path: self.show(item), error }
+        system(self.show(item), error)
     }
 
     fn in_the_way(&self, item: Option<&Item>, why: &str) -> DiskError {
@@ -493,6 +516,14 @@ impl Download {
 
     fn show(&self, item: Option<&Item>) -> String {
         item.map_or_else(|| self.root_path.display().to_string(), Item::display_path)
+    }
+}
+
+/// What the system said, told apart by what a person can do about it.
+fn system(path: String, error: io::Error) -> DiskError {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => DiskError::Filled { path, error },
+        _ => DiskError::Io { path, error },
     }
 }
 

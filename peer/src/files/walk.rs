@@ -3,8 +3,9 @@
 //! A link is never followed: what is offered is what lies under the name, not what the name points to, so that nobody
 //! offers `/etc` because of a link in a downloaded folder. Links, sockets, devices and pipes, names that are not UTF-8 and
 //! what may not be read are left out, each with a sentence; where one was named by the person itself, the offer is
-//! refused instead.
+//! refused instead. This device's own home, with its keys, is never offered, and neither are unfinished downloads.
 
+use std::collections::BTreeSet;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -13,6 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rockpool_proto::limits;
 use rustix::fs::OFlags;
+
+use super::receive::{PART_PREFIX, PART_SUFFIX};
 
 /// Sentences about what was left out that are kept; the rest is counted.
 const WARNINGS_MAX: usize = 20;
@@ -64,7 +67,11 @@ pub struct Walk {
     pub warnings: Vec<String>,
     /// What was left out beyond those.
     pub warnings_unsaid: usize,
+    /// Device and inode of the folder that is never offered.
+    home: Option<(u64, u64)>,
 }
+
+const HOME: &str = "it holds this device's keys and history, and is not offered";
 
 /// Why nothing can be offered.
 #[derive(Debug, thiserror::Error)]
@@ -96,12 +103,20 @@ pub(super) fn open_regular(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Lists what lies under `paths`. Blocks; `cancelled` ends it.
-pub fn walk(paths: &[PathBuf], cancelled: &AtomicBool) -> Result<Walk, WalkError> {
-    let mut walk = Walk::default();
+/// Lists what lies under `paths`, less what lies under `home`. Blocks; `cancelled` ends it.
+pub fn walk(paths: &[PathBuf], home: &Path, cancelled: &AtomicBool) -> Result<Walk, WalkError> {
+    let home = std::fs::metadata(home).ok().map(|found| (found.dev(), found.ino()));
+    let mut walk = Walk { home, ..Walk::default() };
+    let mut named_before = BTreeSet::new();
     for path in paths {
         let unfit = |why: String| WalkError::Unfit { path: path.clone(), why };
         let metadata = std::fs::symlink_metadata(path).map_err(|error| unfit(error.to_string()))?;
+        if !metadata.is_symlink() && path.canonicalize().is_ok_and(|path| !named_before.insert(path)) {
+            continue; // The same once more.
+        }
+        if walk.is_home(&metadata) {
+            return Err(unfit(HOME.into()));
+        }
         // `.` and `..` have no name of their own; where they lead has one.
         let named = match path.file_name() {
             Some(_) => path.clone(),
@@ -154,8 +169,14 @@ impl Walk {
                 self.warn(&path, "its name is not UTF-8");
                 continue;
             };
+            if component.starts_with(PART_PREFIX) && component.ends_with(PART_SUFFIX) {
+                self.warn(&path, "an unfinished download is not offered");
+                continue;
+            }
             name.push(component);
-            if metadata.is_dir() {
+            if self.is_home(&metadata) {
+                self.warn(&path, HOME);
+            } else if metadata.is_dir() {
                 match self.folder(&path, name, cancelled) {
                     Ok(()) => {}
                     Err(FolderError::Unreadable(why)) => self.warn(&path, &why),
@@ -175,6 +196,10 @@ impl Walk {
                 .map_err(FolderError::Ended)?;
         }
         Ok(())
+    }
+
+    fn is_home(&self, metadata: &Metadata) -> bool {
+        self.home == Some((metadata.dev(), metadata.ino()))
     }
 
     fn push_file(&mut self, path: PathBuf, name: Vec<String>, metadata: &Metadata) -> Result<(), WalkError> {
@@ -219,6 +244,8 @@ mod tests {
     use std::fs;
     use std::os::unix::ffi::OsStrExt;
 
+    const NO_HOME: &str = "/nowhere/at/all";
+
     fn names(walk: &Walk) -> Vec<String> {
         let mut names: Vec<String> = walk.found.iter().map(|found| found.name.join("/")).collect();
         names.sort();
@@ -236,9 +263,34 @@ mod tests {
         std::os::unix::fs::symlink("/etc", root.join("sub/linked")).unwrap();
         fs::write(root.join(std::ffi::OsStr::from_bytes(b"\xff")), b"x").unwrap();
         rustix::fs::mknodat(rustix::fs::CWD, root.join("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
-        let walk = walk(std::slice::from_ref(&root), &AtomicBool::new(false)).unwrap();
+        let walk = walk(std::slice::from_ref(&root), NO_HOME.as_ref(), &AtomicBool::new(false)).unwrap();
         assert_eq!(names(&walk), ["share/a.txt", "share/sub/b.txt", "share/sub/empty"]);
         assert_eq!(walk.warnings.len(), 4, "{:?}", walk.warnings);
+    }
+
+    #[test]
+    fn keys_and_unfinished_downloads_are_never_offered() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, home) = (folder.path().join("me"), folder.path().join("me/.rockpool"));
+        fs::create_dir_all(&home).unwrap();
+        fs::write(home.join("device.key"), [1; 64]).unwrap();
+        fs::write(root.join("a.txt"), b"a").unwrap();
+        fs::write(root.join(".rockpool-3f9a01bc-7.part"), b"half").unwrap();
+        let never = AtomicBool::new(false);
+        let found = walk(std::slice::from_ref(&root), &home, &never).unwrap();
+        assert_eq!(names(&found), ["me/a.txt"]);
+        assert_eq!(found.warnings.len(), 2, "{:?}", found.warnings);
+        let error = walk(std::slice::from_ref(&home), &home, &never).unwrap_err();
+        assert!(error.to_string().contains("this device's keys"), "{error}");
+    }
+
+    #[test]
+    fn a_path_that_is_named_twice_counts_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        fs::write(&path, b"a").unwrap();
+        let paths = [path.clone(), folder.path().join("./a"), path];
+        assert_eq!(names(&walk(&paths, NO_HOME.as_ref(), &AtomicBool::new(false)).unwrap()), ["a"]);
     }
 
     #[test]
@@ -246,9 +298,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let link = folder.path().join("link");
         std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
-        let error = walk(&[link], &AtomicBool::new(false)).unwrap_err();
+        let error = walk(&[link], NO_HOME.as_ref(), &AtomicBool::new(false)).unwrap_err();
         assert!(error.to_string().contains("symbolic link"), "{error}");
-        let error = walk(&[folder.path().join("nothing")], &AtomicBool::new(false)).unwrap_err();
+        let error = walk(&[folder.path().join("nothing")], NO_HOME.as_ref(), &AtomicBool::new(false)).unwrap_err();
         assert!(matches!(error, WalkError::Unfit { .. }));
     }
 
@@ -256,6 +308,7 @@ mod tests {
     fn a_walk_can_be_stopped() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("a"), b"a").unwrap();
-        assert!(matches!(walk(&[folder.path().to_owned()], &AtomicBool::new(true)), Err(WalkError::Cancelled)));
+        let walked = walk(&[folder.path().to_owned()], NO_HOME.as_ref(), &AtomicBool::new(true));
+        assert!(matches!(walked, Err(WalkError::Cancelled)));
     }
 }
