@@ -18,9 +18,9 @@ use crate::error::{Result, SqlError, SqlState};
 use crate::exec::{self, Context, Runtime};
 use crate::func::CatalogLookup;
 use crate::kind::StatementKind;
-use crate::optimize::{Rules, optimize};
+use crate::optimize::{Rules, optimize, rules_of};
 use crate::parse::Statement;
-use crate::plan::{Expr, Plan, explain, resolve};
+use crate::plan::{Expr, OnceNumbers, Plan, explain, resolve};
 use crate::session::{CommandTag, RowSink, SessionInfo};
 use crate::store::Store;
 use crate::types::{Type, Value};
@@ -157,6 +157,22 @@ impl Prepared {
         &self.params
     }
 
+    /// The types that its parameters have, as hints for planning it again.
+    fn hints(&self) -> Vec<Option<Type>> {
+        self.params.iter().cloned().map(Some).collect()
+    }
+
+    /// Whoever prepared the statement was told its columns: planned again, it must have the same.
+    fn must_answer_alike(&self, fresh: &Prepared) -> Result<()> {
+        match fresh.columns == self.columns && fresh.params == self.params {
+            true => Ok(()),
+            false => {
+                let message = "cached plan must not change result type";
+                Err(SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, message))
+            }
+        }
+    }
+
     /// The columns of its result, if it returns rows.
     pub fn columns(&self) -> Option<&[Column]> {
         self.columns.as_deref()
@@ -191,11 +207,6 @@ impl Prepared {
     pub fn is_read_only(&self) -> bool {
         matches!(self.action, Action::Query(_) | Action::Explain(_) | Action::Nothing(_))
     }
-}
-
-/// The rules that a session wants: all, unless its setting `optimizer` says otherwise.
-fn rules_of(session: &SessionInfo) -> Rules {
-    session.settings.get("optimizer").map_or(Rules::ALL, |setting| Rules::parse(setting))
 }
 
 /// Binds and plans a statement. `param_hints` are the types that the client declared for `$1`, `$2`, ...
@@ -316,12 +327,12 @@ fn plan_query(
 ) -> Result<(Plan, Vec<Column>)> {
     let BoundQuery { plan, columns } = binder.bind_query(query, None)?;
     let mut plan = optimize(plan, rules, runtime);
-    resolve(&mut plan, &mut [], &[])?;
+    resolve(&mut plan, &mut [], &mut binder.once)?;
     Ok((plan, columns.iter().map(|column| column.public()).collect()))
 }
 
-fn resolve_over(exprs: &mut [&mut Expr], columns: &[crate::plan::ColumnId]) -> Result<()> {
-    resolve(&mut Plan::nothing(columns.to_vec()), exprs, &[])
+fn resolve_over(exprs: &mut [&mut Expr], columns: &[crate::plan::ColumnId], once: &mut OnceNumbers) -> Result<()> {
+    resolve(&mut Plan::nothing(columns.to_vec()), exprs, once)
 }
 
 fn returning_exprs(returning: &mut Returning) -> Vec<&mut Expr> {
@@ -331,15 +342,15 @@ fn returning_exprs(returning: &mut Returning) -> Vec<&mut Expr> {
 fn plan_insert(insert: &ast::Insert, binder: &mut Binder<'_>, rules: Rules, runtime: &Runtime<'_>) -> Result<Insert> {
     let mut insert = binder.bind_insert(insert)?;
     insert.source = optimize(insert.source, rules, runtime);
-    resolve(&mut insert.source, &mut [], &[])?;
+    resolve(&mut insert.source, &mut [], &mut binder.once)?;
     insert.checks.resolve()?;
     if let Some(conflict) = &mut insert.conflict
         && let crate::bind::ConflictAction::Update { assignments, condition } = &mut conflict.action
     {
         let values = assignments.iter_mut().map(|assignment| &mut assignment.value);
-        resolve_over(&mut values.chain(condition).collect::<Vec<_>>(), &conflict.columns)?;
+        resolve_over(&mut values.chain(condition).collect::<Vec<_>>(), &conflict.columns, &mut binder.once)?;
     }
-    resolve_over(&mut returning_exprs(&mut insert.returning), &insert.row)?;
+    resolve_over(&mut returning_exprs(&mut insert.returning), &insert.row, &mut binder.once)?;
     Ok(insert)
 }
 
@@ -348,7 +359,7 @@ fn plan_update(update: &ast::Update, binder: &mut Binder<'_>, rules: Rules, runt
     update.source = optimize(update.source, rules, runtime);
     let mut exprs: Vec<&mut Expr> = update.assignments.iter_mut().map(|assignment| &mut assignment.value).collect();
     exprs.extend(returning_exprs(&mut update.returning));
-    resolve(&mut update.source, &mut exprs, &[])?;
+    resolve(&mut update.source, &mut exprs, &mut binder.once)?;
     update.checks.resolve()?;
     Ok(update)
 }
@@ -356,7 +367,7 @@ fn plan_update(update: &ast::Update, binder: &mut Binder<'_>, rules: Rules, runt
 fn plan_delete(delete: &ast::Delete, binder: &mut Binder<'_>, rules: Rules, runtime: &Runtime<'_>) -> Result<Delete> {
     let mut delete = binder.bind_delete(delete)?;
     delete.source = optimize(delete.source, rules, runtime);
-    resolve(&mut delete.source, &mut returning_exprs(&mut delete.returning), &[])?;
+    resolve(&mut delete.source, &mut returning_exprs(&mut delete.returning), &mut binder.once)?;
     Ok(delete)
 }
 
@@ -389,20 +400,28 @@ fn explain_statement(
 }
 
 impl crate::bind::RowChecks {
-    /// Fills in where its columns are: in the table's row.
+    /// Fills in where its columns are: in the table's row. There is no subquery in a check or an index's condition.
     pub(crate) fn resolve(&mut self) -> Result<()> {
         let checks = self.checks.iter_mut().map(|(_, condition)| condition);
         let mut exprs: Vec<&mut Expr> = checks.chain(self.predicates.iter_mut().flatten()).collect();
-        resolve_over(&mut exprs, &self.columns)
+        resolve_over(&mut exprs, &self.columns, &mut OnceNumbers::default())
     }
 }
 
-/// The same statement, planned again if the catalog has changed since: what [`execute`] would run now.
-pub fn refreshed(prepared: &Arc<Prepared>, store: &dyn Store, session: &SessionInfo) -> Result<Arc<Prepared>> {
-    Ok(match fresh(prepared, store, session)? {
-        Some(fresh) => Arc::new(fresh),
-        None => Arc::clone(prepared),
-    })
+/// The same statement, planned again if the catalog has changed since: what [`execute`] would run now. The new plan is
+/// kept with the others, for whoever holds on to the old one.
+pub fn refreshed(
+    prepared: &Arc<Prepared>,
+    store: &dyn Store,
+    session: &SessionInfo,
+    caches: &Caches,
+) -> Result<Arc<Prepared>> {
+    if !prepared.is_stale(store)? {
+        return Ok(Arc::clone(prepared));
+    }
+    let fresh = prepare(&prepared.statement, store, session, caches, &prepared.hints())?;
+    prepared.must_answer_alike(&fresh)?;
+    Ok(fresh)
 }
 
 /// The statement planned again, if it has to be.
@@ -410,13 +429,9 @@ fn fresh(prepared: &Prepared, store: &dyn Store, session: &SessionInfo) -> Resul
     if !prepared.is_stale(store)? {
         return Ok(None);
     }
-    let hints: Vec<Option<Type>> = prepared.params.iter().cloned().map(Some).collect();
     let catalog = Arc::new(Catalog::read(store)?);
-    let fresh = prepare_with(&prepared.statement, catalog, session, &hints)?;
-    if fresh.columns != prepared.columns || fresh.params != prepared.params {
-        let message = "cached plan must not change result type";
-        return Err(SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, message));
-    }
+    let fresh = prepare_with(&prepared.statement, catalog, session, &prepared.hints())?;
+    prepared.must_answer_alike(&fresh)?;
     Ok(Some(fresh))
 }
 

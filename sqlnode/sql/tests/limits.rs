@@ -53,6 +53,9 @@ fn nesting_as_deep_as_is_allowed_fits_a_small_stack() {
                 format!("SELECT {}1 {}", "CASE WHEN true THEN ".repeat(depth), "END ".repeat(depth)),
                 format!("SELECT 1 WHERE {}true{}", "NOT (".repeat(depth), ")".repeat(depth)),
                 format!("SELECT 1{}", " UNION SELECT 1".repeat(depth * 9)),
+                format!("SELECT 1{}", " UNION SELECT 1 EXCEPT SELECT 2".repeat(depth * 4)),
+                format!("SELECT NULL::int{}", "[]".repeat(depth * 9)),
+                format!("SELECT x{} FROM (SELECT ARRAY[1] AS x) q", "[1]".repeat(depth * 9)),
                 format!("SELECT 1{}", " + 1".repeat(depth * 9)),
                 format!("SELECT true{}", " AND true".repeat(depth * 9)),
                 format!("SELECT 1 FROM t{}", (0..depth).map(|n| format!(" JOIN t t{n} ON true")).collect::<String>()),
@@ -78,6 +81,42 @@ fn a_statement_is_held_to_its_memory() {
     // Of a bounded sort only what is wanted is held.
     assert_eq!(db.run(&format!("{sorted} LIMIT 2")).unwrap(), [[Value::Int4(100_000)], [Value::Int4(99_999)]]);
     assert_eq!(db.run("SELECT count(*) FROM generate_series(1, 100000)").unwrap(), [[Value::Int8(100_000)]]);
+}
+
+#[test]
+fn rows_that_are_gone_are_not_counted() {
+    let mut db = Database::new();
+    db.session.limits.memory_bytes_max = 200_000;
+    // Each run of the inner query sorts, groups or joins anew.
+    for inner in [
+        "SELECT i FROM generate_series(1, 100) i WHERE i > g % 50 ORDER BY i DESC LIMIT 1",
+        "SELECT count(*) FROM (SELECT DISTINCT i % 50 FROM generate_series(1, 100) i WHERE i > g) d",
+        "SELECT count(*) FROM generate_series(1, 100) i JOIN generate_series(1, 100) j ON i = j WHERE i <> g",
+    ] {
+        let rows = db.run(&format!("SELECT count(({inner})) FROM generate_series(1, 500) g")).unwrap();
+        assert_eq!(rows, [[Value::Int8(500)]], "{inner}");
+        let rows = db.run(&format!("SELECT count(*) FROM generate_series(1, 500) g, LATERAL ({inner}) x")).unwrap();
+        assert_eq!(rows, [[Value::Int8(500)]], "{inner}");
+    }
+}
+
+#[test]
+fn what_one_left_row_is_joined_with_is_held_to_the_memory() {
+    let mut db = Database::new();
+    db.session.limits.memory_bytes_max = 100_000;
+    let lateral = "SELECT count(*) FROM (VALUES (100000), (1)) v (a), LATERAL generate_series(1, a)";
+    assert_eq!(state(db.run(lateral)), SqlState::OUT_OF_MEMORY);
+    let in_list = "SELECT count(*) FROM (SELECT generate_series(1, a) FROM (VALUES (100000), (1)) v (a)) s";
+    assert_eq!(state(db.run(in_list)), SqlState::OUT_OF_MEMORY);
+}
+
+#[test]
+fn too_many_columns_are_noticed_at_once() {
+    let mut db = Database::new();
+    let columns = |count: usize| (0..count).map(|at| format!("c{at} int")).collect::<Vec<_>>().join(", ");
+    assert_eq!(state(db.run(&format!("CREATE TABLE t ({})", columns(100_000)))), SqlState::TOO_MANY_COLUMNS);
+    db.run(&format!("CREATE TABLE t ({})", columns(1_599))).unwrap();
+    assert_eq!(state(db.run("ALTER TABLE t ADD COLUMN more int")), SqlState::TOO_MANY_COLUMNS);
 }
 
 #[test]

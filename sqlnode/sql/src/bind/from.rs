@@ -219,7 +219,7 @@ impl Binder<'_> {
                             column,
                         });
                     }
-                    binder.function_scope("unnest", functions, alias.as_ref(), *with_ordinality)
+                    binder.function_scope("unnest", functions, &[], alias.as_ref(), *with_ordinality)
                 })?;
                 Ok((plan, scope, true))
             }
@@ -361,17 +361,18 @@ impl Binder<'_> {
     fn bind_cte(&mut self, at: usize, alias: Option<&ast::TableAlias>) -> Result<(Plan, Scope)> {
         let cte = self.ctes[at].clone();
         let mut query = match &cte.shared {
-            Some((number, plan, columns)) => {
+            Some(shared) => {
                 // Each reference has column ids of its own, so that it may be joined with itself.
-                let mut columns = columns.clone();
+                let mut columns = shared.columns.clone();
                 for column in &mut columns {
                     column.id = self.new_column();
                 }
                 let ids = columns.iter().map(|column| column.id).collect();
-                let (number, plan, name) = (*number, plan.clone(), cte.name.clone());
-                BoundQuery { plan: Plan::With { number, name, plan, columns: ids }, columns }
+                let (number, plan, rows) = (shared.number, shared.plan.clone(), shared.rows);
+                BoundQuery { plan: Plan::With { number, name: cte.name.clone(), plan, rows, columns: ids }, columns }
             }
             None => {
+                self.count_cte()?;
                 let hidden = self.ctes.split_off(cte.visible);
                 let query = self.deeper(|binder| binder.bind_subquery(&cte.query));
                 self.ctes.extend(hidden);
@@ -409,9 +410,25 @@ impl Binder<'_> {
             within_group: vec![],
         };
         let (plan, scope) = self.with_lateral(left, |binder| {
-            let parts = binder.call_parts(&function, place)?;
-            let call = binder.bind_function_call(&parts, place)?;
-            binder.function_scope(&parts.name, vec![call], alias, ordinality)
+            let mut parts = binder.call_parts(&function, place)?;
+            let name = parts.name.clone();
+            // The rows of these have two columns, each made by a function of its own.
+            let (columns, makers): (&[&str], [&str; 2]) = match name.as_str() {
+                "jsonb_each" => (&["key", "value"], ["jsonb_object_keys", "jsonb_object_values"]),
+                "jsonb_each_text" => (&["key", "value"], ["jsonb_object_keys", "jsonb_object_values_text"]),
+                "json_each" => (&["key", "value"], ["json_object_keys", "json_object_values"]),
+                "json_each_text" => (&["key", "value"], ["json_object_keys", "json_object_values_text"]),
+                _ => {
+                    let call = binder.bind_function_call(&parts, place)?;
+                    return binder.function_scope(&name, vec![call], &[], alias, ordinality);
+                }
+            };
+            let mut calls = Vec::new();
+            for maker in makers {
+                parts.name = maker.to_string();
+                calls.push(binder.bind_function_call(&parts, place)?);
+            }
+            binder.function_scope(&name, calls, columns, alias, ordinality)
         })?;
         Ok((plan, scope, true))
     }
@@ -420,6 +437,7 @@ impl Binder<'_> {
         &mut self,
         name: &str,
         functions: Vec<crate::plan::FunctionCall>,
+        names: &[&str],
         alias: Option<&ast::TableAlias>,
         ordinality: bool,
     ) -> Result<(Plan, Scope)> {
@@ -430,8 +448,9 @@ impl Binder<'_> {
         };
         let mut columns: Vec<ScopeColumn> = functions
             .iter()
-            .map(|call| ScopeColumn {
-                name: single.clone(),
+            .enumerate()
+            .map(|(at, call)| ScopeColumn {
+                name: names.get(at).map_or_else(|| single.clone(), |name| name.to_string()),
                 id: call.column,
                 ty: call.function.result.clone(),
                 source: None,

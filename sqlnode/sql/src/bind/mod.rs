@@ -31,7 +31,7 @@ use crate::catalog::{Catalog, Table};
 use crate::error::{Result, SqlError, SqlState};
 use crate::exec::Runtime;
 use crate::parse::Source;
-use crate::plan::{ColumnId, Expr, Plan, Position};
+use crate::plan::{ColumnId, Expr, OnceNumbers, Plan, Position};
 use crate::prepare::{Column, Touched};
 use crate::session::SessionInfo;
 use crate::types::{CastContext, Type, Value};
@@ -41,6 +41,8 @@ use scope::{Scope, ScopeColumn, ScopeTable};
 const QUERY_DEPTH_MAX: usize = 32;
 /// Parameters of a statement, as the wire protocol counts them.
 const PARAMS_MAX: usize = 65_535;
+/// WITH queries of a statement; one that mentions another twice, and so on, would otherwise double them each time.
+const CTES_BOUND_MAX: usize = 1_000;
 
 /// A column of a query's result.
 #[derive(Clone, Debug)]
@@ -72,10 +74,20 @@ struct Cte {
     /// Its rows may be kept: nothing outside its own query level can be in it.
     query: sqlparser::ast::Query,
     aliases: Vec<String>,
-    /// The bound query and its number, when its rows are computed once.
-    shared: Option<(usize, std::sync::Arc<Plan>, Vec<OutputColumn>)>,
+    /// The query planned, when its rows are computed once.
+    shared: Option<SharedCte>,
     /// WITH queries that it can see itself.
     visible: usize,
+}
+
+/// A WITH query that reads no outer row.
+#[derive(Clone)]
+struct SharedCte {
+    number: usize,
+    plan: std::sync::Arc<Plan>,
+    /// How many rows it may give.
+    rows: f64,
+    columns: Vec<OutputColumn>,
 }
 
 pub(crate) struct Binder<'a> {
@@ -86,6 +98,10 @@ pub(crate) struct Binder<'a> {
     params: Vec<Type>,
     next_column: u32,
     next_cte: usize,
+    /// WITH queries bound so far, each time that one is: those that read outer rows are bound at every mention.
+    ctes_bound: usize,
+    /// Numbers for what the statement computes once.
+    pub(crate) once: OnceNumbers,
     /// The query levels around, the innermost last.
     scopes: Vec<Scope>,
     ctes: Vec<Cte>,
@@ -119,6 +135,8 @@ impl<'a> Binder<'a> {
             params: hints.iter().map(|hint| hint.clone().unwrap_or(Type::Unknown)).collect(),
             next_column: 0,
             next_cte: 0,
+            ctes_bound: 0,
+            once: OnceNumbers::default(),
             scopes: vec![],
             ctes: vec![],
             aggregates: Aggregates::Refused("this clause"),
@@ -230,6 +248,12 @@ impl<'a> Binder<'a> {
             Expr::Param(number, Type::Unknown) => {
                 // A parameter takes the plain type; a length is applied to its value.
                 let plain = to.base();
+                // Names are looked up when the statement runs: until then they are text.
+                if to.is_oid() && *to != Type::Oid {
+                    self.params[number] = Type::Text;
+                    let expr = Box::new(Expr::Param(number, Type::Text));
+                    return Ok(Expr::Cast { expr, to: to.clone(), context: CastContext::Explicit, position });
+                }
                 self.params[number] = plain.clone();
                 return self.coerce(Expr::Param(number, plain), to, context, position);
             }
@@ -288,7 +312,7 @@ impl<'a> Binder<'a> {
 /// True if a literal of this type means the same in every session, so that it may be converted while binding.
 fn literal_is_fixed(ty: &Type) -> bool {
     match ty {
-        Type::Timestamptz | Type::Timestamp | Type::Date | Type::Time => false,
+        Type::Timestamptz(_) | Type::Timestamp(_) | Type::Date | Type::Time(_) => false,
         Type::Regclass | Type::Regtype | Type::Regproc | Type::Regnamespace => false,
         Type::Array(element) => literal_is_fixed(element),
         _ => true,

@@ -6,11 +6,22 @@ use sqlparser::ast::{self, LimitClause, OrderByKind, SetExpr, SetOperator, SetQu
 
 use super::call::sort_key;
 use super::select::BoundSelect;
-use super::{Aggregates, Binder, BoundQuery, Cte, OutputColumn};
+use super::{Aggregates, Binder, BoundQuery, CTES_BOUND_MAX, Cte, OutputColumn, SharedCte};
 use crate::error::{Result, SqlError, SqlState};
 use crate::kind::fold;
-use crate::plan::{Bounds, Expr, Plan, Position, SetOperation, SortKey};
+use crate::plan::{Bounds, Expr, Plan, Position, SetOperation, SortKey, resolve};
 use crate::types::{CastContext, Type, common_type};
+
+/// Types of columns of which nothing is expected.
+static UNTYPED: [Type; super::select::OUTPUT_COLUMNS_MAX] =
+    [const { Type::Unknown }; super::select::OUTPUT_COLUMNS_MAX];
+
+/// Arms of set operations that are put together at once.
+struct Run {
+    op: SetOperation,
+    all: bool,
+    arms: Vec<BoundQuery>,
+}
 
 impl Binder<'_> {
     /// A query that stands alone, or feeds a statement whose columns have these types.
@@ -94,25 +105,51 @@ impl Binder<'_> {
             }
             let aliases: Vec<String> = cte.alias.columns.iter().map(|column| fold(&column.name)).collect();
             let visible = self.ctes.len();
-            // A query at the top can't read an outer row, so its rows are computed once for all references.
-            let shared = if self.scopes.is_empty() {
-                let query = self.deeper(|binder| binder.bind_subquery(&cte.query))?;
-                self.next_cte += 1;
-                if aliases.len() > query.columns.len() {
-                    let message = format!(
-                        "WITH query \"{name}\" has {} columns available but {} columns specified",
-                        query.columns.len(),
-                        aliases.len()
-                    );
-                    return Err(SqlError::new(SqlState::INVALID_COLUMN_REFERENCE, message).at(self.at(&cte.alias.name)));
-                }
-                Some((self.next_cte, Arc::new(query.plan), query.columns))
-            } else {
-                None
-            };
+            let shared = self.bind_shared_cte(&cte.query)?;
+            if let Some(shared) = &shared
+                && aliases.len() > shared.columns.len()
+            {
+                let message = format!(
+                    "WITH query \"{name}\" has {} columns available but {} columns specified",
+                    shared.columns.len(),
+                    aliases.len()
+                );
+                return Err(SqlError::new(SqlState::INVALID_COLUMN_REFERENCE, message).at(self.at(&cte.alias.name)));
+            }
             self.ctes.push(Cte { name, query: (*cte.query).clone(), aliases, shared, visible });
         }
         Ok(())
+    }
+
+    /// Counts one more WITH query that is bound.
+    pub(super) fn count_cte(&mut self) -> Result<()> {
+        self.ctes_bound += 1;
+        if self.ctes_bound > CTES_BOUND_MAX {
+            let message = format!("a statement may have at most {CTES_BOUND_MAX} WITH queries, each mention counted");
+            return Err(SqlError::new(SqlState::STATEMENT_TOO_COMPLEX, message));
+        }
+        Ok(())
+    }
+
+    /// Plans a WITH query whose rows can be computed once for all mentions: one that reads no outer row, as none at the
+    /// top does. It is optimized and resolved here, once, however often it is mentioned.
+    fn bind_shared_cte(&mut self, query: &ast::Query) -> Result<Option<SharedCte>> {
+        self.count_cte()?;
+        let outer = std::mem::take(&mut self.scopes);
+        let at_top = outer.is_empty();
+        let bound = self.deeper(|binder| binder.bind_subquery(query));
+        self.scopes = outer;
+        let BoundQuery { plan, columns } = match bound {
+            Ok(bound) => bound,
+            Err(error) if at_top => return Err(error),
+            // Perhaps it reads an outer row, perhaps it is wrong: binding it where it is mentioned will tell.
+            Err(_) => return Ok(None),
+        };
+        self.next_cte += 1;
+        let mut plan = crate::optimize::optimize(plan, crate::optimize::rules_of(self.session), self.runtime);
+        resolve(&mut plan, &mut [], &mut self.once)?;
+        let rows = crate::optimize::estimate(&plan);
+        Ok(Some(SharedCte { number: self.next_cte, plan: Arc::new(plan), rows, columns }))
     }
 
     fn bind_body(
@@ -131,9 +168,8 @@ impl Binder<'_> {
                 let query = self.bind_values(values, expected)?;
                 self.ordered_by_output(query, order)
             }
-            SetExpr::SetOperation { op, set_quantifier, left, right } => {
-                let query =
-                    self.deeper(|binder| binder.bind_set_operation(*op, *set_quantifier, left, right, expected))?;
+            SetExpr::SetOperation { .. } => {
+                let query = self.deeper(|binder| binder.bind_set_operations(body, expected))?;
                 self.ordered_by_output(query, order)
             }
             SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
@@ -185,54 +221,102 @@ impl Binder<'_> {
         Ok(BoundSelect { plan: query.plan, columns: query.columns, order: keys })
     }
 
-    fn bind_set_operation(
-        &mut self,
-        op: SetOperator,
-        quantifier: SetQuantifier,
-        left: &SetExpr,
-        right: &SetExpr,
-        expected: Option<&[Type]>,
-    ) -> Result<BoundQuery> {
-        let (op, name) = match op {
-            SetOperator::Union => (SetOperation::Union, "UNION"),
-            SetOperator::Intersect => (SetOperation::Intersect, "INTERSECT"),
-            SetOperator::Except => (SetOperation::Except, "EXCEPT"),
-            SetOperator::Minus => {
-                return Err(SqlError::new(SqlState::SYNTAX_ERROR, "syntax error at or near \"MINUS\""));
+    /// A chain of set operations, `a UNION b EXCEPT c ...`, from the left. A run of UNIONs of one kind is put together
+    /// as a balanced tree, so that a long one is no deep one.
+    fn bind_set_operations(&mut self, body: &SetExpr, expected: Option<&[Type]>) -> Result<BoundQuery> {
+        let mut steps = Vec::new();
+        let mut first = body;
+        while let SetExpr::SetOperation { op, set_quantifier, left, right } = first {
+            steps.push((*op, *set_quantifier, right.as_ref()));
+            first = left.as_ref();
+        }
+        let left = self.bind_arm(first, expected.unwrap_or(&UNTYPED))?;
+        let mut types: Vec<Type> = left.columns.iter().map(|column| column.ty.clone()).collect();
+        let mut run = Run { op: SetOperation::Union, all: true, arms: vec![left] };
+        let mut runs = 0;
+        for (op, quantifier, right) in steps.into_iter().rev() {
+            let (op, name) = match op {
+                SetOperator::Union => (SetOperation::Union, "UNION"),
+                SetOperator::Intersect => (SetOperation::Intersect, "INTERSECT"),
+                SetOperator::Except => (SetOperation::Except, "EXCEPT"),
+                SetOperator::Minus => {
+                    return Err(SqlError::new(SqlState::SYNTAX_ERROR, "syntax error at or near \"MINUS\""));
+                }
+            };
+            let all = match quantifier {
+                SetQuantifier::All => true,
+                SetQuantifier::None | SetQuantifier::Distinct => false,
+                _ => return Err(SqlError::unsupported(format!("{name} BY NAME"))),
+            };
+            // An untyped literal on the right takes the type that the left has.
+            let right = self.bind_arm(right, expected.unwrap_or(&types))?;
+            if types.len() != right.columns.len() {
+                let message = format!("each {name} query must have the same number of columns");
+                return Err(SqlError::new(SqlState::SYNTAX_ERROR, message));
             }
-        };
-        let all = match quantifier {
-            SetQuantifier::All => true,
-            SetQuantifier::None | SetQuantifier::Distinct => false,
-            _ => return Err(SqlError::unsupported(format!("{name} BY NAME"))),
-        };
-        let left = self.bind_arm(left, expected)?;
-        let types: Vec<Type> = left.columns.iter().map(|column| column.ty.clone()).collect();
-        // An untyped literal on the right takes the type that the left has.
-        let right = self.bind_arm(right, expected.or(Some(&types)))?;
-        if left.columns.len() != right.columns.len() {
-            let message = format!("each {name} query must have the same number of columns");
-            return Err(SqlError::new(SqlState::SYNTAX_ERROR, message));
+            let before = types.clone();
+            for (ty, column) in types.iter_mut().zip(&right.columns) {
+                let both = [ty.clone(), column.ty.clone()];
+                if both.iter().any(|ty| *ty != Type::Unknown) {
+                    *ty = common_type(&both, name)?;
+                }
+            }
+            let goes_on = op == SetOperation::Union && run.op == op && (run.all == all || run.arms.len() == 1);
+            // Whatever was united before, duplicates of the whole go.
+            let swallows = op == SetOperation::Union && run.op == op && !all;
+            if !goes_on && !swallows && run.arms.len() > 1 {
+                runs += 1;
+                if self.depth + runs > super::QUERY_DEPTH_MAX {
+                    let message = "statement is nested too deeply";
+                    let hint =
+                        format!("At most {} set operations of different kinds in a row.", super::QUERY_DEPTH_MAX);
+                    return Err(SqlError::new(SqlState::STATEMENT_TOO_COMPLEX, message).with_hint(hint));
+                }
+                let left = self.put_together(run, &before)?;
+                run = Run { op, all, arms: vec![left] };
+            }
+            (run.op, run.all) = (op, all);
+            run.arms.push(right);
         }
-        let mut columns = Vec::new();
-        let (mut lefts, mut rights) = (Vec::new(), Vec::new());
-        for (a, b) in left.columns.iter().zip(&right.columns) {
-            let ty = common_type(&[a.ty.clone(), b.ty.clone()], name)?;
-            let place = Position::default();
-            let left = self.coerce(Expr::column(a.id, a.ty.clone()), &ty, CastContext::Implicit, place)?;
-            let right = self.coerce(Expr::column(b.id, b.ty.clone()), &ty, CastContext::Implicit, place)?;
-            lefts.push((self.new_column(), left));
-            rights.push((self.new_column(), right));
-            columns.push(OutputColumn { name: a.name.clone(), id: self.new_column(), ty, source: None });
-        }
-        let ids = columns.iter().map(|column| column.id).collect();
-        let left = Box::new(Plan::Project { input: Box::new(left.plan), columns: lefts });
-        let right = Box::new(Plan::Project { input: Box::new(right.plan), columns: rights });
-        Ok(BoundQuery { plan: Plan::SetOperation { op, all, left, right, columns: ids }, columns })
+        // What is untyped in all arms is text.
+        types.iter_mut().filter(|ty| **ty == Type::Unknown).for_each(|ty| *ty = Type::Text);
+        self.put_together(run, &types)
     }
 
-    fn bind_arm(&mut self, body: &SetExpr, expected: Option<&[Type]>) -> Result<BoundQuery> {
-        let bound = self.bind_body(body, &[], expected)?;
+    /// One plan for a run of arms, with columns of these types, as far as they are known.
+    fn put_together(&mut self, run: Run, types: &[Type]) -> Result<BoundQuery> {
+        let names: Vec<String> = run.arms[0].columns.iter().map(|column| column.name.clone()).collect();
+        let mut arms = Vec::new();
+        for arm in run.arms {
+            let mut columns = Vec::new();
+            for (column, ty) in arm.columns.iter().zip(types) {
+                let expr = Expr::column(column.id, column.ty.clone());
+                let expr = self.coerce(expr, ty, CastContext::Implicit, Position::default())?;
+                columns.push((self.new_column(), expr));
+            }
+            arms.push(Plan::Project { input: Box::new(arm.plan), columns });
+        }
+        let plan = self.balance(run.op, run.all, arms, types.len());
+        let column = |((name, ty), id): ((String, &Type), _)| OutputColumn { name, id, ty: ty.clone(), source: None };
+        let columns = names.into_iter().zip(types).zip(plan.columns()).map(column).collect();
+        Ok(BoundQuery { plan, columns })
+    }
+
+    fn balance(&mut self, op: SetOperation, all: bool, mut arms: Vec<Plan>, width: usize) -> Plan {
+        let half = |binder: &mut Self, mut arms: Vec<Plan>| match arms.len() {
+            1 => Box::new(arms.swap_remove(0)),
+            // Duplicates go at the top.
+            _ => Box::new(binder.balance(op, true, arms, width)),
+        };
+        let right = arms.split_off(arms.len().div_ceil(2));
+        let (left, right) = (half(self, arms), half(self, right));
+        let columns = (0..width).map(|_| self.new_column()).collect();
+        Plan::SetOperation { op, all, left, right, columns }
+    }
+
+    /// An arm of a set operation. Literals without a type stay so where none is expected.
+    fn bind_arm(&mut self, body: &SetExpr, expected: &[Type]) -> Result<BoundQuery> {
+        let bound = self.bind_body(body, &[], Some(expected))?;
         Ok(BoundQuery { plan: bound.plan, columns: bound.columns })
     }
 

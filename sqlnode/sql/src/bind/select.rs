@@ -17,7 +17,7 @@ use crate::plan::{AggregateCall, ColumnId, Expr, JoinKind, Plan, Position, SortK
 use crate::types::{CastContext, Type};
 
 /// Columns in a select list, `*` counted in full.
-const OUTPUT_COLUMNS_MAX: usize = 1_664;
+pub(super) const OUTPUT_COLUMNS_MAX: usize = 1_664;
 
 /// A SELECT's plan, its columns, and by what it is to be sorted.
 pub(super) struct BoundSelect {
@@ -256,11 +256,23 @@ impl Binder<'_> {
     }
 
     fn bind_item(&mut self, ast: &ast::Expr, alias: Option<&ast::Ident>, expected: Option<&Type>) -> Result<Item> {
+        // The parser takes these for names, without AS as well; PostgreSQL for a syntax error and for operators.
+        if let Some(alias) = alias {
+            let refuse = |message: &str| Err(SqlError::new(SqlState::SYNTAX_ERROR, message).at(self.at(alias)));
+            if alias.quote_style == Some('\'') {
+                return refuse("a name is not written between single quotes; two literals are joined with ||");
+            }
+            if alias.quote_style.is_none() && matches!(fold(alias).as_str(), "isnull" | "notnull") {
+                return refuse("ISNULL and NOTNULL are not known here; write IS NULL, IS NOT NULL, or quote the name");
+            }
+        }
         let mut expr = self.bind_expr(ast)?;
         if let (Type::Unknown, Some(ty)) = (expr.ty(), expected) {
             expr = self.coerce(expr, ty, CastContext::Assignment, self.place(ast))?;
         }
-        let expr = self.settle(expr)?;
+        // A literal or parameter in an arm of a set operation may yet take the type of another arm.
+        let open = expected == Some(&Type::Unknown) && matches!(expr, Expr::Constant(..) | Expr::Param(..));
+        let expr = if open { expr } else { self.settle(expr)? };
         let source = match &expr {
             Expr::Column { id, .. } => self.scopes.last().and_then(|scope| {
                 let column = scope.owner(*id)?.columns.iter().find(|column| column.id == *id)?;
@@ -442,47 +454,59 @@ fn ordinal(ast: &ast::Expr) -> Option<usize> {
 
 /// The name that PostgreSQL gives to a column without alias.
 fn output_name(ast: &ast::Expr) -> Option<String> {
+    named_by(ast).map(|(name, _)| name)
+}
+
+/// The name that an expression lends its column, and whether it is its own: a cast, `CASE` and the like give one only if
+/// nothing inside them has one of its own.
+fn named_by(ast: &ast::Expr) -> Option<(String, bool)> {
     use ast::Expr as Ast;
-    Some(match ast {
-        Ast::Identifier(ident) => fold(ident),
-        Ast::CompoundIdentifier(parts) => fold(parts.last()?),
-        Ast::Function(function) => name_parts(&function.name).ok()?.pop()?,
-        Ast::Nested(inner) | Ast::Collate { expr: inner, .. } => return output_name(inner),
-        Ast::CompoundFieldAccess { root, .. } => return output_name(root),
-        Ast::Cast { expr, data_type, .. } => {
-            output_name(expr).or_else(|| super::bind_type(data_type).ok().map(|ty| ty.internal_name()))?
-        }
-        Ast::TypedString(typed) => super::bind_type(&typed.data_type).ok()?.internal_name(),
-        Ast::Interval(_) => "interval".to_string(),
-        Ast::Case { else_result, .. } => {
-            else_result.as_deref().and_then(output_name).unwrap_or_else(|| "case".to_string())
-        }
-        Ast::Exists { .. } => "exists".to_string(),
-        Ast::Array(_) => "array".to_string(),
-        Ast::Tuple(_) => "row".to_string(),
+    let type_name = |ty: &ast::DataType| {
+        let ty = super::bind_type(ty).ok()?;
+        Some((ty.element().unwrap_or(&ty).internal_name(), false))
+    };
+    let own = |name: &str| Some((name.to_string(), true));
+    match ast {
+        Ast::Identifier(ident) => Some((fold(ident), true)),
+        Ast::CompoundIdentifier(parts) => Some((fold(parts.last()?), true)),
+        Ast::Function(function) => Some((name_parts(&function.name).ok()?.pop()?, true)),
+        Ast::Nested(inner) | Ast::Collate { expr: inner, .. } => named_by(inner),
+        Ast::CompoundFieldAccess { root, .. } => named_by(root),
+        Ast::Cast { expr, data_type, .. } => named_by(expr).filter(|(_, own)| *own).or_else(|| type_name(data_type)),
+        Ast::TypedString(typed) => type_name(&typed.data_type),
+        Ast::Interval(_) => Some(("interval".to_string(), false)),
+        Ast::Case { else_result, .. } => else_result
+            .as_deref()
+            .and_then(named_by)
+            .filter(|(_, own)| *own)
+            .or_else(|| Some(("case".to_string(), false))),
+        Ast::Exists { .. } => own("exists"),
+        Ast::Array(_) => own("array"),
+        Ast::Tuple(_) => own("row"),
         Ast::Subquery(query) => match query.body.as_ref() {
             ast::SetExpr::Select(select) => match select.projection.first()? {
-                SelectItem::UnnamedExpr(expr) => return output_name(expr),
-                SelectItem::ExprWithAlias { alias, .. } => fold(alias),
-                _ => return None,
+                SelectItem::UnnamedExpr(expr) => named_by(expr).map(|(name, _)| (name, true)),
+                SelectItem::ExprWithAlias { alias, .. } => Some((fold(alias), true)),
+                _ => None,
             },
-            _ => return None,
+            _ => None,
         },
-        Ast::Value(ast::ValueWithSpan { value: ast::Value::Boolean(_), .. }) => "bool".to_string(),
-        Ast::AtTimeZone { .. } => "timezone".to_string(),
-        Ast::Extract { .. } => "extract".to_string(),
-        Ast::Ceil { .. } => "ceil".to_string(),
-        Ast::Floor { .. } => "floor".to_string(),
-        Ast::Position { .. } => "position".to_string(),
-        Ast::Substring { .. } => "substring".to_string(),
-        Ast::Overlay { .. } => "overlay".to_string(),
+        Ast::Value(ast::ValueWithSpan { value: ast::Value::Boolean(_), .. }) => Some(("bool".to_string(), false)),
+        Ast::AtTimeZone { .. } => own("timezone"),
+        Ast::Extract { .. } => own("extract"),
+        Ast::Ceil { .. } => own("ceil"),
+        Ast::Floor { .. } => own("floor"),
+        Ast::Position { .. } => own("position"),
+        Ast::Substring { shorthand: true, .. } => own("substr"),
+        Ast::Substring { .. } => own("substring"),
+        Ast::Overlay { .. } => own("overlay"),
         Ast::Trim { trim_where, .. } => match trim_where {
-            Some(ast::TrimWhereField::Leading) => "ltrim".to_string(),
-            Some(ast::TrimWhereField::Trailing) => "rtrim".to_string(),
-            _ => "btrim".to_string(),
+            Some(ast::TrimWhereField::Leading) => own("ltrim"),
+            Some(ast::TrimWhereField::Trailing) => own("rtrim"),
+            _ => own("btrim"),
         },
-        _ => return None,
-    })
+        _ => None,
+    }
 }
 
 fn refuse_wildcard_options(options: &ast::WildcardAdditionalOptions) -> Result<()> {

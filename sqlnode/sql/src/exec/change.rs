@@ -8,25 +8,14 @@ use std::collections::BTreeSet;
 use super::eval::{Env, eval, holds};
 use super::foreign::{ForeignChecks, Removed};
 use super::key::{decode_stored, encode_stored, entry_key, key_suffix, primary_key};
-use super::{Context, Runtime, open};
+use super::{Context, Runtime, collect};
 use crate::bind::{ConflictAction, Delete, Insert, OnConflict, OutputColumn, RowChecks, Update};
 use crate::catalog::{Table, index_prefix};
 use crate::error::{Result, SqlError, SqlState};
-use crate::plan::{Expr, Plan};
+use crate::plan::Expr;
 use crate::session::{BATCH_ROWS, Row, RowSink};
 use crate::store::Store;
 use crate::types::Value;
-
-/// Reads all rows of a plan.
-fn collect(plan: &Plan, ctx: &Context<'_>) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
-    for row in open(plan, None, ctx)? {
-        let row = row?;
-        ctx.runtime.hold(&row)?;
-        rows.push(row);
-    }
-    Ok(rows)
-}
 
 /// Refuses NULLs where none may be, and rows that a CHECK forbids.
 fn check_row(table: &Table, checks: &RowChecks, row: &Row, ctx: &Context<'_>) -> Result<()> {
@@ -63,7 +52,7 @@ fn failing_row(table: &Table, row: &Row, ctx: &Context<'_>) -> String {
 }
 
 /// `(a, b)=(1, 2)`, as error details show keys.
-pub(super) fn show_key(table: &Table, columns: &[usize], row: &[Value], ctx: &Context<'_>) -> String {
+pub(crate) fn show_key(table: &Table, columns: &[usize], row: &[Value], ctx: &Context<'_>) -> String {
     let names: Vec<&str> = columns.iter().map(|&at| table.columns[at].name.as_str()).collect();
     let values: Vec<String> = columns
         .iter()
@@ -133,8 +122,12 @@ fn put_row(store: &mut dyn Store, table: &Table, checks: &RowChecks, row: &Row, 
 pub(super) fn remove_row(store: &mut dyn Store, table: &Table, row: &Row) -> Result<()> {
     let suffix = key_suffix(table, row)?;
     for index in &table.indexes {
-        // An entry that a condition kept out is not there: removing it is no error.
-        store.delete(entry_key(table, index, row, &suffix)?.0)?;
+        let (key, exclusive) = entry_key(table, index, row, &suffix)?;
+        // Where a condition may have kept the row out of a unique index, the entry can be another row's.
+        if exclusive && index.predicate.is_some() && store.get(&key)?.is_some_and(|owner| owner != suffix) {
+            continue;
+        }
+        store.delete(key)?;
     }
     Ok(())
 }
@@ -191,7 +184,7 @@ pub(crate) fn run_insert(
     sink: &mut dyn RowSink,
 ) -> Result<u64> {
     let table = &insert.table;
-    let rows = collect(&insert.source, &Context::new(&*store, runtime))?;
+    let rows = collect(&insert.source, None, &Context::new(&*store, runtime))?;
     let mut returned = Returned::new(insert.returning.as_ref());
     let mut foreign = ForeignChecks::default();
     let mut touched: BTreeSet<Vec<u8>> = BTreeSet::new();
@@ -301,7 +294,7 @@ pub(crate) fn run_update(
     {
         let ctx = Context::new(&*store, runtime);
         let mut seen = BTreeSet::new();
-        for row in collect(&update.source, &ctx)? {
+        for row in collect(&update.source, None, &ctx)? {
             // A row joined with several others is changed once.
             if !seen.insert(primary_key(table, &row)?) {
                 continue;
@@ -345,7 +338,7 @@ pub(crate) fn run_delete(
     {
         let ctx = Context::new(&*store, runtime);
         let mut seen = BTreeSet::new();
-        for row in collect(&delete.source, &ctx)? {
+        for row in collect(&delete.source, None, &ctx)? {
             if seen.insert(primary_key(table, &row)?) {
                 returned.add(&row, &ctx)?;
                 removed.push(row[..width].to_vec());

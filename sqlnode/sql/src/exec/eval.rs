@@ -6,9 +6,10 @@ use super::runtime::lock;
 use super::subquery::eval_subquery;
 use super::{Context, Frame};
 use crate::error::{Result, SqlError, SqlState};
+use crate::numbers::{self, Wanted};
 use crate::plan::{Expr, Position, SequenceCall};
 use crate::session::Row;
-use crate::types::{Array, Value};
+use crate::types::{Array, Record, Value};
 
 /// What an expression sees: the row at hand, and the rows around.
 #[derive(Clone, Copy)]
@@ -156,9 +157,10 @@ pub(super) fn eval(expr: &Expr, env: Env<'_>, ctx: &Context<'_>) -> Result<Value
             let element = ty.element().cloned().unwrap_or(crate::types::Type::Text);
             nest(values, element)?
         }
-        Expr::Record(fields) => {
+        Expr::Record(fields, names) => {
             let values = eval_all(fields, env, ctx)?;
-            Value::Record(fields.iter().map(|field| field.ty()).zip(values).collect())
+            let fields = fields.iter().map(|field| field.ty()).zip(values).collect();
+            Value::Record(Arc::new(Record { fields, names: names.clone() }))
         }
         Expr::Subscript { array, indexes, .. } => {
             let array = eval(array, env, ctx)?;
@@ -278,12 +280,22 @@ fn call_sequence(call: SequenceCall, args: &[Value], ctx: &Context<'_>) -> Resul
     match call {
         SequenceCall::Next => {
             let mut counted = ctx.runtime.sequences.borrow_mut();
-            let before = match counted.get(&oid) {
-                Some(last) => Some(*last),
-                None => super::sequence::read(ctx.store, oid)?,
+            let handed_out = match (&ctx.runtime.session.numbers, counted.get(&oid)) {
+                (Some(source), None) => source.next(&Wanted::new(sequence.clone(), ctx.store)?)?,
+                _ => None,
             };
-            let next = super::sequence::next(&sequence, before)?;
-            counted.insert(oid, next);
+            let next = match handed_out {
+                Some(number) => number,
+                None => {
+                    let last = match counted.get(&oid) {
+                        Some(last) => Some(*last),
+                        None => numbers::read_last(ctx.store, oid)?,
+                    };
+                    let next = numbers::next_after(&sequence, last)?;
+                    counted.insert(oid, next);
+                    next
+                }
+            };
             let mut state = lock(state);
             state.sequence_values.insert(oid, next);
             state.last_sequence = Some(oid);
@@ -305,6 +317,7 @@ fn call_sequence(call: SequenceCall, args: &[Value], ctx: &Context<'_>) -> Resul
             let called = args.get(2).and_then(Value::as_bool).unwrap_or(true);
             let last = if called { value } else { value.saturating_sub(sequence.increment) };
             ctx.runtime.sequences.borrow_mut().insert(oid, last);
+            ctx.runtime.sequences_set.borrow_mut().insert(oid);
             if called {
                 lock(state).sequence_values.insert(oid, value);
             }

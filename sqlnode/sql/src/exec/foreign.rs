@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::change::{remove_row, replace_row, show_key};
-use super::key::decode_stored;
+use super::key::{decode_stored, primary_key};
 use super::{Context, Runtime};
 use crate::bind::Binder;
 use crate::catalog::{Catalog, ForeignKey, ReferentialAction, Table, index_prefix};
@@ -72,13 +72,11 @@ impl ForeignChecks {
         }
         while let Some((table, row)) = self.added.pop_front() {
             let Some(table) = runtime.catalog.table_by_id(table) else { continue };
-            for key in &table.foreign_keys {
-                // The row may have gone again by a cascade.
-                let ctx = Context::new(&*store, runtime);
-                if ctx.store.get(&super::key::primary_key(table, &row)?)?.is_some() {
-                    check_foreign_key(table, key, &row, &ctx)?;
-                }
-            }
+            // By a cascade, the row may have gone again, or another of its keys may have changed since.
+            let Some(bytes) = store.get(&primary_key(table, &row)?)? else { continue };
+            let row = decode_stored(table, &bytes)?;
+            let ctx = Context::new(&*store, runtime);
+            table.foreign_keys.iter().try_for_each(|key| check_foreign_key(table, key, &row, &ctx))?;
         }
         Ok(())
     }
@@ -135,7 +133,8 @@ impl ForeignChecks {
             (action, new) => {
                 let source = Source::new("");
                 let mut binder = Binder::new(runtime.catalog, runtime.session, runtime, &source, &[]);
-                let checks = binder.row_checks(child)?;
+                let mut checks = binder.row_checks(child)?;
+                checks.resolve()?;
                 for row in rows {
                     let mut changed = row.clone();
                     for (at, &column) in key.columns.iter().enumerate() {
@@ -149,6 +148,8 @@ impl ForeignChecks {
                         };
                     }
                     replace_row(store, child, &checks, &row, &changed, runtime)?;
+                    // A default may be what it was, and lead nowhere now.
+                    self.added(child, &changed);
                     self.changed(child, row, &changed, runtime.catalog);
                 }
                 Ok(())

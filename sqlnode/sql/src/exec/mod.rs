@@ -13,17 +13,17 @@ mod key;
 mod operators;
 mod runtime;
 mod scan;
-mod sequence;
 mod subquery;
 
-pub(crate) use change::{run_delete, run_insert, run_update};
+pub(crate) use change::{run_delete, run_insert, run_update, show_key};
 pub(crate) use foreign::{check_foreign_key, remove_prefix, truncate_table};
-pub(crate) use key::{decode_stored, encode_stored, entry_key};
+pub(crate) use key::{decode_stored, encode_stored, entry_key, primary_key};
 pub(crate) use runtime::{Context, Runtime, names, quote_name};
 
 use std::ops::ControlFlow;
 
 use crate::error::Result;
+use crate::numbers;
 use crate::plan::{Expr, Plan};
 use crate::session::{BATCH_ROWS, Row, RowSink};
 use crate::store::Store;
@@ -37,6 +37,14 @@ pub(super) type Rows<'a> = Box<dyn Iterator<Item = Result<Row>> + 'a>;
 pub(crate) struct Frame<'a> {
     row: &'a [Value],
     parent: Option<&'a Frame<'a>>,
+}
+
+/// Chains the rows of several parts, of which any may fail to begin.
+fn flatten<'a>(parts: impl Iterator<Item = Result<Rows<'a>>> + 'a) -> impl Iterator<Item = Result<Row>> + 'a {
+    parts.flat_map(|rows| match rows {
+        Ok(rows) => rows,
+        Err(error) => Box::new(std::iter::once(Err(error))),
+    })
 }
 
 /// Starts a plan.
@@ -85,6 +93,17 @@ pub(super) fn open<'a>(plan: &'a Plan, frame: Option<&'a Frame<'a>>, ctx: &'a Co
     }
 }
 
+/// Reads all rows of a plan, which are held.
+fn collect(plan: &Plan, frame: Option<&Frame<'_>>, ctx: &Context<'_>) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for row in open(plan, frame, ctx)? {
+        let row = row?;
+        ctx.runtime.hold(&row)?;
+        rows.push(row);
+    }
+    Ok(rows)
+}
+
 /// Runs a query and hands its rows on, a batch at a time.
 pub(crate) fn run_query(plan: &Plan, ctx: &Context<'_>, sink: &mut dyn RowSink) -> Result<u64> {
     let mut count = 0;
@@ -115,5 +134,7 @@ pub(crate) fn eval_row(expr: &Expr, row: &[Value], ctx: &Context<'_>) -> Result<
 /// Writes what the statement has counted.
 pub(crate) fn write_sequences(store: &mut dyn Store, runtime: &Runtime<'_>) -> Result<()> {
     let counted = std::mem::take(&mut *runtime.sequences.borrow_mut());
-    counted.into_iter().try_for_each(|(id, last)| sequence::write(store, id, last))
+    let set = std::mem::take(&mut *runtime.sequences_set.borrow_mut());
+    counted.into_iter().try_for_each(|(id, last)| numbers::write_last(store, id, last))?;
+    set.into_iter().try_for_each(|id| numbers::write_epoch(store, id, runtime.nonce()))
 }

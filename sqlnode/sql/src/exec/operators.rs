@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::eval::{Env, eval, eval_all};
 use super::runtime::row_bytes;
-use super::{Context, Frame, Rows, open};
+use super::{Context, Frame, Rows, collect, flatten, open};
 use crate::error::{Result, SqlError, SqlState};
 use crate::plan::{Bounds, Expr, FunctionCall, Plan, SetOperation, SortKey};
 use crate::session::Row;
@@ -141,7 +141,8 @@ pub(super) fn open_set_operation<'a>(
 ) -> Result<Rows<'a>> {
     let left = open(left, frame, ctx)?;
     if op == SetOperation::Union {
-        let rows = left.chain(open(right, frame, ctx)?);
+        // The right side begins when the left one is through: perhaps never.
+        let rows = left.chain(flatten(std::iter::once_with(move || open(right, frame, ctx))));
         if all {
             return Ok(Box::new(rows));
         }
@@ -241,13 +242,8 @@ pub(super) fn open_with<'a>(number: usize, plan: &'a Plan, ctx: &'a Context<'a>)
     let rows = match kept {
         Some(rows) => rows,
         None => {
-            let mut rows = Vec::new();
-            for row in open(plan, None, ctx)? {
-                let row = row?;
-                ctx.runtime.hold(&row)?;
-                rows.push(row);
-            }
-            let rows = Rc::new(rows);
+            let rows = Rc::new(ctx.runtime.passing(|| collect(plan, None, ctx))?);
+            ctx.runtime.keep_bytes(rows.iter().map(row_bytes).sum())?;
             ctx.runtime.ctes.borrow_mut().insert(number, rows.clone());
             rows
         }

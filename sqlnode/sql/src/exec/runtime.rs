@@ -1,7 +1,7 @@
 //! What a running statement may use: parameters, time, randomness, memory, the catalog's names.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
@@ -29,9 +29,13 @@ pub(crate) struct Runtime<'a> {
     settings: Held<'a>,
     random: Seeded,
     used_bytes: Cell<usize>,
+    /// Of these, what is held until the statement's end.
+    lasting_bytes: Cell<usize>,
     rows: Cell<u32>,
     /// Sequences counted by this statement, written when it has read everything.
     pub(super) sequences: RefCell<BTreeMap<u32, i64>>,
+    /// Those among them that were set by hand.
+    pub(super) sequences_set: RefCell<BTreeSet<u32>>,
     /// Results of subqueries that need no outer row.
     pub(super) once: RefCell<BTreeMap<usize, std::rc::Rc<super::subquery::Once>>>,
     /// Rows of WITH queries.
@@ -82,8 +86,10 @@ impl<'a> Runtime<'a> {
             settings: Held { session },
             random: Seeded(RefCell::new(ChaCha12Rng::from_seed(session.random_seed))),
             used_bytes: Cell::new(0),
+            lasting_bytes: Cell::new(0),
             rows: Cell::new(0),
             sequences: RefCell::default(),
+            sequences_set: RefCell::default(),
             once: RefCell::default(),
             ctes: RefCell::default(),
             row_ids: Cell::new(session.statement_time_us.saturating_mul(4096).max(1)),
@@ -149,6 +155,20 @@ impl<'a> Runtime<'a> {
         self.used_bytes.set(self.used_bytes.get().saturating_sub(bytes));
     }
 
+    /// Runs something that holds rows only while it runs: afterwards they are gone, but for what is to last.
+    pub(super) fn passing<T>(&self, run: impl FnOnce() -> T) -> T {
+        let (used, lasting) = (self.used_bytes.get(), self.lasting_bytes.get());
+        let done = run();
+        self.used_bytes.set(used + (self.lasting_bytes.get() - lasting));
+        done
+    }
+
+    /// Accounts for rows that are held until the statement's end.
+    pub(super) fn keep_bytes(&self, bytes: usize) -> Result<()> {
+        self.lasting_bytes.set(self.lasting_bytes.get() + bytes);
+        self.hold_bytes(bytes)
+    }
+
     /// Called for every row that is read: notices that the statement was cancelled.
     pub(crate) fn tick(&self) -> Result<()> {
         let rows = self.rows.get().wrapping_add(1);
@@ -174,7 +194,7 @@ fn value_bytes(value: &Value) -> usize {
         Value::Bytea(bytes) => bytes.len(),
         Value::Array(array) => array.values.iter().map(value_bytes).sum(),
         Value::Record(fields) => fields.iter().map(|(_, value)| value_bytes(value)).sum(),
-        Value::Jsonb(_) => 256,
+        Value::Jsonb(json) => json.memory_bytes(),
         Value::Numeric(_) => 32,
         _ => 0,
     };
@@ -311,6 +331,10 @@ impl CatalogLookup for Names<'_> {
 
     fn constraint_definition(&self, oid: u32) -> Option<String> {
         crate::catalog::constraint_definition(self.catalog, oid)
+    }
+
+    fn comment(&self, oid: u32, column: u32) -> Option<String> {
+        self.catalog.comment(oid, column).map(str::to_string)
     }
 
     fn relation_size(&self, oid: u32) -> Option<i64> {

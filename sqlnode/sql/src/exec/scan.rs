@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::eval::{Env, eval, eval_all, holds};
 use super::key::decode_some;
-use super::{Context, Frame, Rows};
+use super::{Context, Frame, Rows, flatten};
 use crate::catalog::{Index, index_prefix};
 use crate::codec::{KeyOrder, encode_key, prefix_end};
 use crate::error::{Result, SqlError};
@@ -71,14 +71,6 @@ pub(super) fn open_scan<'a>(scan: &'a Scan, frame: Option<&'a Frame<'a>>, ctx: &
     };
     let rows = spans.into_iter().map(move |lookup| read(scan, index, lookup, ctx));
     Ok(Box::new(flatten(rows).filter_map(move |row| check(scan, row, frame, ctx))))
-}
-
-/// Chains the rows of several lookups, of which any may fail to begin.
-fn flatten<'a>(lookups: impl Iterator<Item = Result<Rows<'a>>> + 'a) -> impl Iterator<Item = Result<Row>> + 'a {
-    lookups.flat_map(|rows| match rows {
-        Ok(rows) => rows,
-        Err(error) => Box::new(std::iter::once(Err(error))),
-    })
 }
 
 fn check(scan: &Scan, row: Result<Row>, frame: Option<&Frame<'_>>, ctx: &Context<'_>) -> Option<Result<Row>> {

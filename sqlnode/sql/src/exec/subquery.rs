@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::eval::{Env, eval, quantify};
-use super::{Context, Frame, open};
+use super::runtime::row_bytes;
+use super::{Context, Frame, collect, open};
 use crate::error::{Result, SqlError, SqlState};
+use crate::func::stack;
 use crate::plan::{CompareOp, Expr, Subquery, SubqueryKind};
 use crate::types::Value;
 
@@ -18,7 +20,7 @@ pub(super) enum Once {
 pub(super) fn eval_subquery(subquery: &Subquery, env: Env<'_>, ctx: &Context<'_>) -> Result<Value> {
     let frame = Frame { row: env.row, parent: env.frame };
     let Some(number) = subquery.once else {
-        return run(subquery, env, &frame, ctx);
+        return ctx.runtime.passing(|| run(subquery, env, &frame, ctx));
     };
     let kept = ctx.runtime.once.borrow().get(&number).cloned();
     let once = match kept {
@@ -26,17 +28,14 @@ pub(super) fn eval_subquery(subquery: &Subquery, env: Env<'_>, ctx: &Context<'_>
         None => {
             let once = Rc::new(match &subquery.kind {
                 SubqueryKind::Quantified { .. } => {
-                    let mut values = Vec::new();
-                    for row in open(&subquery.plan, Some(&frame), ctx)? {
-                        let row = row?;
-                        ctx.runtime.hold(&row)?;
-                        values.extend(row.into_iter().next());
-                    }
+                    let rows = ctx.runtime.passing(|| collect(&subquery.plan, Some(&frame), ctx))?;
+                    ctx.runtime.keep_bytes(rows.iter().map(row_bytes).sum())?;
+                    let values: Vec<Value> = rows.into_iter().filter_map(|row| row.into_iter().next()).collect();
                     let has_null = values.iter().any(Value::is_null);
                     let set = values.iter().filter(|value| !value.is_null()).cloned().collect();
                     Once::List { values, set, has_null }
                 }
-                _ => Once::Value(run(subquery, env, &frame, ctx)?),
+                _ => Once::Value(ctx.runtime.passing(|| run(subquery, env, &frame, ctx))?),
             });
             ctx.runtime.once.borrow_mut().insert(number, once.clone());
             once
@@ -91,7 +90,10 @@ fn run(subquery: &Subquery, env: Env<'_>, frame: &Frame<'_>, ctx: &Context<'_>) 
                 ctx.runtime.hold(&row)?;
                 values.extend(row.into_iter().next());
             }
-            Ok(Value::array(element.clone(), values))
+            match element.element() {
+                Some(inner) => stack(inner.clone(), &values),
+                None => Ok(Value::array(element.clone(), values)),
+            }
         }
     }
 }

@@ -30,7 +30,7 @@ fn rewrite(mut plan: Plan) -> Plan {
             join.right = rewrite(join.right);
             choose_strategy(*join)
         }
-        Plan::With { .. } | Plan::SetOperation { .. } => plan,
+        Plan::SetOperation { .. } => plan,
         _ => {
             for input in plan.inputs_mut() {
                 let taken = std::mem::replace(input, Plan::unit());

@@ -10,10 +10,9 @@ mod order;
 mod prune;
 mod push;
 
-use std::sync::Arc;
-
 use crate::exec::Runtime;
 use crate::plan::{Expr, Plan};
+use crate::session::SessionInfo;
 use crate::types::Type;
 
 /// Which rules run: a bit for each place in [`RULES`].
@@ -36,6 +35,11 @@ impl Rules {
             }
         }
     }
+}
+
+/// The rules that a session wants: all, unless its setting `optimizer` says otherwise.
+pub(crate) fn rules_of(session: &SessionInfo) -> Rules {
+    session.settings.get("optimizer").map_or(Rules::ALL, |setting| Rules::parse(setting))
 }
 
 type Rule = fn(Plan, &Runtime<'_>) -> Plan;
@@ -70,28 +74,26 @@ pub(crate) fn optimize(plan: Plan, rules: Rules, runtime: &Runtime<'_>) -> Plan 
     Plan::Project { input: Box::new(plan), columns }
 }
 
-/// Visits plans that stand for themselves: those of subqueries and WITH queries, and the arms of set operations. Each is
-/// optimized alone, since its rows are taken by position.
+/// Visits plans that stand for themselves: those of subqueries and the arms of set operations. Each is optimized alone,
+/// since its rows are taken by position. WITH queries were, when they were bound.
 fn each_inner(plan: &mut Plan, visit: &mut dyn FnMut(&mut Plan)) {
     each_expr_mut(plan, &mut |expr| {
         if let Expr::Subquery(subquery) = expr {
             visit(&mut subquery.plan);
         }
     });
-    each_operator(plan, &mut |plan| match plan {
-        Plan::With { plan, .. } => visit(Arc::make_mut(plan)),
-        Plan::SetOperation { left, right, .. } => {
+    each_operator(plan, &mut |plan| {
+        if let Plan::SetOperation { left, right, .. } = plan {
             visit(left);
             visit(right);
         }
-        _ => {}
     });
 }
 
 /// Visits all operators that take part in this plan's own optimization, the root first.
 fn each_operator(plan: &mut Plan, visit: &mut dyn FnMut(&mut Plan)) {
     visit(plan);
-    if matches!(plan, Plan::With { .. } | Plan::SetOperation { .. }) {
+    if matches!(plan, Plan::SetOperation { .. }) {
         return;
     }
     for input in plan.inputs_mut() {
@@ -115,9 +117,9 @@ fn walk_mut(expr: &mut Expr, visit: &mut dyn FnMut(&mut Expr)) {
     visit(expr);
 }
 
-/// Rewrites a plan from the leaves up. WITH queries and arms of set operations were rewritten on their own.
+/// Rewrites a plan from the leaves up. Arms of set operations were rewritten on their own.
 fn bottom_up(mut plan: Plan, rewrite: &mut dyn FnMut(Plan) -> Plan) -> Plan {
-    if !matches!(plan, Plan::With { .. } | Plan::SetOperation { .. }) {
+    if !matches!(plan, Plan::SetOperation { .. }) {
         for input in plan.inputs_mut() {
             let taken = std::mem::replace(input, Plan::unit());
             *input = bottom_up(taken, rewrite);
@@ -127,7 +129,7 @@ fn bottom_up(mut plan: Plan, rewrite: &mut dyn FnMut(Plan) -> Plan) -> Plan {
 }
 
 /// How many rows an operator may give: a guess from its form.
-fn estimate(plan: &Plan) -> f64 {
+pub(crate) fn estimate(plan: &Plan) -> f64 {
     use crate::plan::{Access, JoinKind, KeyList};
     match plan {
         Plan::Rows { rows, .. } => rows.len() as f64,
@@ -168,6 +170,6 @@ fn estimate(plan: &Plan) -> f64 {
         }
         Plan::Limit { input, .. } => estimate(input).min(100.0),
         Plan::SetOperation { left, right, .. } => estimate(left) + estimate(right),
-        Plan::With { plan, .. } => estimate(plan),
+        Plan::With { rows, .. } => *rows,
     }
 }

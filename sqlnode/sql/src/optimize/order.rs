@@ -28,7 +28,7 @@ fn rewrite(mut plan: Plan, limited: bool) -> Plan {
                 _ => Plan::Sort { input: Box::new(input), keys, top },
             }
         }
-        Plan::With { .. } | Plan::SetOperation { .. } => plan,
+        Plan::SetOperation { .. } => plan,
         _ => {
             let through = limited && matches!(plan, Plan::Project { .. });
             for input in plan.inputs_mut() {

@@ -52,7 +52,7 @@ fn push(plan: Plan, conditions: Vec<Expr>) -> Plan {
             Plan::Distinct { input: Box::new(push(*input, movable)), keys }.filter(fixed)
         }
         mut other => {
-            if !matches!(other, Plan::With { .. } | Plan::SetOperation { .. }) {
+            if !matches!(other, Plan::SetOperation { .. }) {
                 for input in other.inputs_mut() {
                     let taken = std::mem::replace(input, Plan::unit());
                     *input = push(taken, vec![]);

@@ -14,9 +14,17 @@ type Names = std::collections::BTreeMap<super::ColumnId, String>;
 pub(crate) fn explain(plan: &Plan) -> Vec<String> {
     let mut names = Names::new();
     name_columns(plan, &mut names);
-    let mut lines = Vec::new();
-    show(plan, 0, &names, &mut lines);
-    lines
+    let mut shown = Shown::default();
+    show(plan, 0, &names, &mut shown);
+    shown.lines
+}
+
+/// What was printed so far.
+#[derive(Default)]
+struct Shown {
+    lines: Vec<String>,
+    /// WITH queries, whose plans are printed where they are first mentioned.
+    withs: std::collections::BTreeSet<usize>,
 }
 
 fn name_columns(plan: &Plan, names: &mut Names) {
@@ -77,7 +85,7 @@ fn show_call(call: &AggregateCall, names: &Names) -> String {
     format!("{}({distinct}{args})", call.function.name)
 }
 
-fn show(plan: &Plan, depth: usize, names: &Names, lines: &mut Vec<String>) {
+fn show(plan: &Plan, depth: usize, names: &Names, shown: &mut Shown) {
     let indent = "  ".repeat(depth);
     let line = match plan {
         Plan::Rows { rows, columns } if rows.len() == 1 && columns.is_empty() => "Result".to_string(),
@@ -155,23 +163,30 @@ fn show(plan: &Plan, depth: usize, names: &Names, lines: &mut Vec<String>) {
         }
         Plan::With { name, .. } => format!("With {name}"),
     };
-    lines.push(format!("{indent}{line}"));
+    shown.lines.push(format!("{indent}{line}"));
     for expr in plan.exprs() {
-        show_subqueries(expr, depth + 1, names, lines);
+        show_subqueries(expr, depth + 1, names, shown);
     }
     for input in plan.inputs() {
-        show(input, depth + 1, names, lines);
+        show(input, depth + 1, names, shown);
+    }
+    if let Plan::With { number, plan, .. } = plan
+        && shown.withs.insert(*number)
+    {
+        let mut inner = names.clone();
+        name_columns(plan, &mut inner);
+        show(plan, depth + 1, &inner, shown);
     }
 }
 
-fn show_subqueries(expr: &Expr, depth: usize, names: &Names, lines: &mut Vec<String>) {
+fn show_subqueries(expr: &Expr, depth: usize, names: &Names, shown: &mut Shown) {
     if let Expr::Subquery(subquery) = expr {
         let once = if subquery.once.is_some() { " (once)" } else { "" };
-        lines.push(format!("{}Subquery{once}", "  ".repeat(depth)));
-        show(&subquery.plan, depth + 1, names, lines);
+        shown.lines.push(format!("{}Subquery{once}", "  ".repeat(depth)));
+        show(&subquery.plan, depth + 1, names, shown);
     }
     for child in expr.children() {
-        show_subqueries(child, depth, names, lines);
+        show_subqueries(child, depth, names, shown);
     }
 }
 
@@ -282,7 +297,7 @@ fn show_expr(expr: &Expr, names: &Names) -> String {
         }
         Expr::Element(which, _) => format!("element{which}"),
         Expr::Array(exprs, _) => format!("ARRAY[{}]", list(exprs, names, ", ")),
-        Expr::Record(exprs) => format!("ROW({})", list(exprs, names, ", ")),
+        Expr::Record(exprs, _) => format!("ROW({})", list(exprs, names, ", ")),
         Expr::Subscript { array, indexes, .. } => format!("{}[{}]", one(array), list(indexes, names, "]["),),
         Expr::Sequence { call, args, .. } => {
             format!("{}({})", format!("{call:?}val").to_lowercase(), list(args, names, ", "))

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 pub(crate) use explain::explain;
 pub(crate) use expr::{ColumnId, CompareOp, Expr, Position, SequenceCall, Slot, Subquery, SubqueryKind};
-pub(crate) use resolve::resolve;
+pub(crate) use resolve::{OnceNumbers, resolve};
 
 use crate::catalog::Table;
 use crate::func::Resolved;
@@ -75,11 +75,14 @@ pub(crate) enum Plan {
         right: Box<Plan>,
         columns: Vec<ColumnId>,
     },
-    /// A WITH query's result, computed at first use; the number names it.
+    /// A WITH query's result, computed at first use; the number names it. Its plan is finished already and shared by all
+    /// mentions, so nothing looks into it from here.
     With {
         number: usize,
         name: String,
         plan: Arc<Plan>,
+        /// How many rows it may give.
+        rows: f64,
         columns: Vec<ColumnId>,
     },
 }
@@ -227,7 +230,9 @@ impl Plan {
     /// The operators directly below.
     pub(crate) fn inputs(&self) -> Vec<&Plan> {
         match self {
-            Plan::Rows { .. } | Plan::Scan(_) | Plan::System { .. } | Plan::Functions { .. } => vec![],
+            Plan::Rows { .. } | Plan::Scan(_) | Plan::System { .. } | Plan::Functions { .. } | Plan::With { .. } => {
+                vec![]
+            }
             Plan::Filter { input, .. }
             | Plan::Project { input, .. }
             | Plan::Aggregate { input, .. }
@@ -236,14 +241,15 @@ impl Plan {
             | Plan::Limit { input, .. } => vec![input],
             Plan::Join(join) => vec![&join.left, &join.right],
             Plan::SetOperation { left, right, .. } => vec![left, right],
-            Plan::With { plan, .. } => vec![plan],
         }
     }
 
-    /// As [`inputs`](Self::inputs), to change them. A WITH query's plan is shared, and is copied on change.
+    /// As [`inputs`](Self::inputs), to change them.
     pub(crate) fn inputs_mut(&mut self) -> Vec<&mut Plan> {
         match self {
-            Plan::Rows { .. } | Plan::Scan(_) | Plan::System { .. } | Plan::Functions { .. } => vec![],
+            Plan::Rows { .. } | Plan::Scan(_) | Plan::System { .. } | Plan::Functions { .. } | Plan::With { .. } => {
+                vec![]
+            }
             Plan::Filter { input, .. }
             | Plan::Project { input, .. }
             | Plan::Aggregate { input, .. }
@@ -255,7 +261,6 @@ impl Plan {
                 vec![left, right]
             }
             Plan::SetOperation { left, right, .. } => vec![left, right],
-            Plan::With { plan, .. } => vec![Arc::make_mut(plan)],
         }
     }
 

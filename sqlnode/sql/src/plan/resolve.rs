@@ -3,32 +3,39 @@
 //! An expression sees the row of its operator and, further out, the rows of the queries around it: a correlated subquery's
 //! outer row, a lateral join's left row. Each of these is a *frame*; a column is found in the nearest that has it.
 
-use std::sync::Arc;
-
 use super::{Access, Bounds, ColumnId, Expr, Join, Plan, Slot, Strategy, SubqueryKind};
 use crate::error::{Result, SqlError};
 
 /// Layouts of the rows around, the outermost first.
 type Frames = Vec<Vec<ColumnId>>;
 
-struct Resolver {
+/// Numbers for what is computed once in a statement, over all its plans and expressions.
+#[derive(Debug, Default)]
+pub(crate) struct OnceNumbers(usize);
+
+impl OnceNumbers {
+    fn next(&mut self) -> usize {
+        self.0 += 1;
+        self.0
+    }
+}
+
+struct Resolver<'a> {
     frames: Frames,
-    /// Results that are computed once per statement.
-    once: usize,
+    once: &'a mut OnceNumbers,
     /// The outermost frame that the subquery at hand has reached for; its own frames don't count.
     reached: usize,
 }
 
 /// Fills in all slots of a plan that runs without outer rows, and of expressions over its rows.
-pub(crate) fn resolve(plan: &mut Plan, exprs: &mut [&mut Expr], extra: &[ColumnId]) -> Result<()> {
-    let mut resolver = Resolver { frames: vec![], once: 0, reached: usize::MAX };
+pub(crate) fn resolve(plan: &mut Plan, exprs: &mut [&mut Expr], once: &mut OnceNumbers) -> Result<()> {
+    let mut resolver = Resolver { frames: vec![], once, reached: usize::MAX };
     resolver.plan(plan)?;
-    let mut layout = plan.columns();
-    layout.extend(extra);
+    let layout = plan.columns();
     exprs.iter_mut().try_for_each(|expr| resolver.expr(expr, &layout))
 }
 
-impl Resolver {
+impl Resolver<'_> {
     fn expr(&mut self, expr: &mut Expr, row: &[ColumnId]) -> Result<()> {
         if let Expr::Column { id, slot, .. } = expr {
             *slot = self.find(*id, row)?;
@@ -47,8 +54,7 @@ impl Resolver {
                 self.expr(comparison, &[])?;
             }
             if self.reached == usize::MAX && !plan_is_volatile(&subquery.plan) {
-                subquery.once = Some(self.once);
-                self.once += 1;
+                subquery.once = Some(self.once.next());
             }
             // What the subquery reached for beyond this row, the query around it reaches for as well.
             let beyond = if self.reached < self.frames.len() { self.reached } else { usize::MAX };
@@ -129,7 +135,8 @@ impl Resolver {
                 self.plan(left)?;
                 self.plan(right)
             }
-            Plan::With { plan, .. } => self.plan(Arc::make_mut(plan)),
+            // It was resolved where it stands, since it reads nothing around it.
+            Plan::With { .. } => Ok(()),
         }
     }
 
