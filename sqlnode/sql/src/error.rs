@@ -88,6 +88,7 @@ states! {
     b"22032" INVALID_JSON_TEXT
     b"22P02" INVALID_TEXT_REPRESENTATION
     b"22P03" INVALID_BINARY_REPRESENTATION
+    b"22P04" BAD_COPY_FILE_FORMAT
     b"22P05" UNTRANSLATABLE_CHARACTER
     b"23000" INTEGRITY_CONSTRAINT_VIOLATION
     b"23502" NOT_NULL_VIOLATION
@@ -215,6 +216,11 @@ impl SqlError {
     /// What PostgreSQL has and this version hasn't (0A000).
     pub fn unsupported(what: impl fmt::Display) -> Self {
         Self::new(SqlState::FEATURE_NOT_SUPPORTED, format!("{what} is not supported"))
+    }
+
+    /// A part of a date or time that a type hasn't (0A000).
+    pub fn unsupported_for(unit: &str, ty: impl fmt::Display) -> Self {
+        Self::new(SqlState::FEATURE_NOT_SUPPORTED, format!("unit \"{unit}\" not supported for type {ty}"))
     }
 
     /// Our own mistake (XX000).

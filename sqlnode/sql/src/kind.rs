@@ -2,6 +2,7 @@
 
 use sqlparser::ast::{self, Expr, Ident, ObjectName, Statement as Ast, Value as Literal};
 
+use crate::copy::CopyStatement;
 use crate::error::{Result, SqlError, SqlState};
 use crate::parse::Source;
 
@@ -122,6 +123,8 @@ pub enum StatementKind {
     Deallocate(Option<String>),
     /// `DISCARD ALL` and its parts.
     Discard,
+    /// `COPY`, between a table and the client.
+    Copy(Box<CopyStatement>),
     /// Roles are kept by whoever keeps passwords.
     Role(RoleStatement),
     /// Accepted and without effect here: `VACUUM`, `ANALYZE`, ...; the command tag.
@@ -329,6 +332,7 @@ pub(crate) fn kind_of(statement: &Ast, _source: &Source) -> Result<StatementKind
         | Ast::AlterIndex { .. }
         | Ast::CreateSchema { .. }
         | Ast::CreateSequence { .. }
+        | Ast::Comment { .. }
         | Ast::Truncate(_) => Kind::Ddl,
         Ast::Drop { object_type: ast::ObjectType::Role | ast::ObjectType::User, if_exists, names, .. } => {
             let names = names.iter().map(setting_name).collect::<Result<_>>()?;
@@ -346,6 +350,9 @@ pub(crate) fn kind_of(statement: &Ast, _source: &Source) -> Result<StatementKind
         Ast::Discard { .. } => Kind::Discard,
         Ast::CreateRole(role) => create_role(role)?,
         Ast::AlterRole { name, operation } => alter_role(name, operation)?,
+        Ast::Copy { source, to, target, options, legacy_options, .. } => {
+            Kind::Copy(Box::new(CopyStatement::of(source, *to, target, options, legacy_options)?))
+        }
         Ast::Vacuum(_) => Kind::Nothing("VACUUM"),
         Ast::Analyze(_) => Kind::Nothing("ANALYZE"),
         other => {

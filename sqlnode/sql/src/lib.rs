@@ -30,17 +30,19 @@
 //! # Ok::<(), rockpool_sql::SqlError>(())
 //! ```
 //!
-//! Where it differs from PostgreSQL on purpose: sequences belong to their transaction; constraints are checked at the end
-//! of each statement and can't be deferred; text sorts by bytes.
+//! Where it differs from PostgreSQL on purpose: constraints are checked at the end of each statement and can't be deferred;
+//! text sorts by bytes; sequences belong to their transaction, unless sessions are given a [`NumberSource`].
 
 mod bind;
 mod catalog;
 pub mod codec;
+mod copy;
 mod ddl;
 mod error;
 mod exec;
 pub mod func;
 mod kind;
+mod numbers;
 mod optimize;
 mod parse;
 mod plan;
@@ -50,8 +52,10 @@ pub mod store;
 mod system;
 pub mod types;
 
+pub use copy::{CopyFormat, CopyReader, CopyRow, CopyStatement};
 pub use error::{Class, ErrorFields, Result, SQL_STATES, SqlError, SqlState};
 pub use kind::{Isolation, RoleAction, RoleStatement, SetValue, StatementKind};
+pub use numbers::{Allotment, NumberSource, Wanted, allot};
 pub use parse::{Statement, parse};
 pub use prepare::{Caches, Column, Prepared, Touched, execute, prepare, refreshed};
 pub use session::{BATCH_ROWS, CommandTag, Limits, Row, RowSink, SessionInfo, SessionState};
