@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use crate::error::Result;
+use crate::numbers::NumberSource;
 use crate::types::Value;
 
 /// Values of one row, in the order of the columns.
@@ -39,6 +40,8 @@ pub struct SessionInfo {
     pub limits: Limits,
     /// `pg_backend_pid()`
     pub backend_pid: i32,
+    /// Hands out numbers of sequences; without one, they are counted in the transaction that asks.
+    pub numbers: Option<Arc<dyn NumberSource>>,
     /// What statements leave behind in the session; shared by all statements of one.
     pub state: Arc<Mutex<SessionState>>,
 }
@@ -67,6 +70,7 @@ impl SessionInfo {
             settings: BTreeMap::new(),
             limits: Limits::default(),
             backend_pid: 0,
+            numbers: None,
             state: Arc::default(),
         }
     }

@@ -21,7 +21,7 @@ use crate::error::{Result, SqlError, SqlState};
 use crate::types::Type;
 
 pub(crate) use definition::{constraint_definition, index_definition};
-pub(crate) use storage::{CatalogVersion, CatalogWriter, index_prefix, read_version, sequence_key};
+pub(crate) use storage::{CatalogVersion, CatalogWriter, epoch_key, index_prefix, read_version, sequence_key};
 
 /// Ids below this are of objects that PostgreSQL itself would bring.
 pub(crate) const FIRST_ID: u32 = 16_384;
@@ -242,6 +242,8 @@ pub struct Catalog {
     tables: BTreeMap<u32, Arc<Table>>,
     sequences: BTreeMap<u32, Arc<Sequence>>,
     names: BTreeMap<(String, String), Relation>,
+    /// By oid and number of the column, 0 for the object itself.
+    comments: BTreeMap<(u32, u32), String>,
 }
 
 impl Catalog {
@@ -305,6 +307,16 @@ impl Catalog {
     /// The sequence of an oid.
     pub fn sequence_by_id(&self, id: u32) -> Option<&Arc<Sequence>> {
         self.sequences.get(&id)
+    }
+
+    /// The comment on an object, or on a column of a table (from 1).
+    pub fn comment(&self, oid: u32, column: u32) -> Option<&str> {
+        self.comments.get(&(oid, column)).map(String::as_str)
+    }
+
+    /// All comments, by oid and number of the column.
+    pub(crate) fn comments(&self) -> impl Iterator<Item = (u32, u32, &str)> {
+        self.comments.iter().map(|((oid, column), text)| (*oid, *column, text.as_str()))
     }
 
     /// What a name stands for in a schema.

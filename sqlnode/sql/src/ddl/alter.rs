@@ -11,9 +11,14 @@ use crate::codec::prefix_end;
 use crate::error::{Result, SqlError, SqlState};
 use crate::exec::{self, Context};
 use crate::kind::{fold, name_parts};
-use crate::plan::Plan;
+use crate::numbers;
+use crate::plan::{Expr, Plan};
 use crate::session::Row;
-use crate::store::Direction;
+use crate::store::{Direction, Store};
+use crate::types::{CastContext, Type, Value};
+
+/// Rows read between two writes.
+const BATCH_ROWS: usize = 1_024;
 
 impl Ddl<'_> {
     pub(super) fn alter_table(&mut self, alter: &ast::AlterTable) -> Result<&'static str> {
@@ -157,33 +162,83 @@ impl Ddl<'_> {
         if column.default.is_none() && !column.not_null {
             return Ok(());
         }
-        if column.identity.is_some() || column.default.as_ref().is_some_and(|sql| sql.starts_with("nextval(")) {
-            // The sequence is not yet in the catalog that expressions see.
-            let prefix = index_prefix(table.id, table.primary().id);
-            let store = self.writer.store();
-            let empty = store.scan(&prefix, &prefix_end(&prefix), Direction::Forward)?.next().is_none();
-            return match empty {
-                true => Ok(()),
-                false => Err(SqlError::unsupported("adding a serial or identity column to a table with rows")),
-            };
-        }
+        // A sequence of its own is not yet in the catalog that expressions see.
+        let sequence = self.made.iter().find(|sequence| sequence.owned_by == Some((table.id, at))).cloned();
         let mut binder = Binder::new(self.catalog, self.runtime.session, self.runtime, self.source, &[]);
-        let mut default = binder.default_value(table, at)?;
-        crate::plan::resolve(&mut Plan::unit(), &mut [&mut default], &[])?;
-        let prefix = index_prefix(table.id, table.primary().id);
-        let store = self.writer.store();
-        let pairs: Vec<(Vec<u8>, Vec<u8>)> =
-            store.scan(&prefix, &prefix_end(&prefix), Direction::Forward)?.collect::<Result<_, _>>()?;
-        for (key, bytes) in pairs {
-            self.runtime.tick()?;
+        let mut default = match sequence {
+            Some(_) => Expr::null(column.ty.clone()),
+            None => binder.default_value(table, at)?,
+        };
+        crate::plan::resolve(&mut Plan::unit(), &mut [&mut default], &mut binder.once)?;
+        let mut last = None;
+        let runtime = self.runtime;
+        self.rewrite_rows(table, |store, key, bytes| {
             let mut row = exec::decode_stored(table, &bytes)?;
-            row[at] = exec::eval_constant(&default, &Context::new(&*store, self.runtime))?;
+            row[at] = match &sequence {
+                Some(sequence) => {
+                    let next = numbers::next_after(sequence, last)?;
+                    last = Some(next);
+                    let ctx = Context::new(&*store, runtime);
+                    crate::types::cast(&Value::Int8(next), &Type::Int8, &column.ty, CastContext::Assignment, &ctx.eval)?
+                }
+                None => exec::eval_constant(&default, &Context::new(&*store, runtime))?,
+            };
             if column.not_null && row[at].is_null() {
                 return Err(contains_nulls(table, &column.name));
             }
-            store.put(key, exec::encode_stored(table, &row)?)?;
+            Ok(store.put(key, exec::encode_stored(table, &row)?)?)
+        })?;
+        match (sequence, last) {
+            (Some(sequence), Some(last)) => numbers::write_last(self.writer.store(), sequence.id, last),
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Hands out the rows of a table as they are stored, some at a time, to be written again.
+    fn rewrite_rows(
+        &mut self,
+        table: &Table,
+        mut write: impl FnMut(&mut dyn Store, Vec<u8>, Vec<u8>) -> Result<()>,
+    ) -> Result<()> {
+        let prefix = index_prefix(table.id, table.primary().id);
+        let end = prefix_end(&prefix);
+        let mut start = prefix;
+        loop {
+            let store = self.writer.store();
+            let batch: Vec<(Vec<u8>, Vec<u8>)> =
+                store.scan(&start, &end, Direction::Forward)?.take(BATCH_ROWS).collect::<Result<_, _>>()?;
+            let Some((last, _)) = batch.last() else { return Ok(()) };
+            start = last.clone();
+            start.push(0);
+            for (key, bytes) in batch {
+                self.runtime.tick()?;
+                write(store, key, bytes)?;
+            }
+        }
+    }
+
+    /// Gives the rows of a table without primary key the keys of its new one, which `table` has already. Entries of the
+    /// other indexes lead to rows by their keys, so they are made anew.
+    pub(super) fn rekey(&mut self, before: &Table, table: &mut Table) -> Result<()> {
+        for &hidden in &before.primary().columns {
+            let column = &mut table.columns[hidden];
+            (column.dropped, column.not_null) = (true, false);
+        }
+        table.indexes[0].id = self.writer.new_id();
+        let (after, runtime) = (&*table, self.runtime);
+        self.rewrite_rows(before, |store, key, bytes| {
+            let row = exec::decode_stored(before, &bytes)?;
+            if let Some(at) = after.primary().columns.iter().find(|at| row[**at].is_null()) {
+                return Err(contains_nulls(after, &after.columns[*at].name));
+            }
+            let place = exec::primary_key(after, &row)?;
+            if store.get(&place)?.is_some() {
+                return Err(super::index::not_unique(after, after.primary(), &row, &Context::new(&*store, runtime)));
+            }
+            store.put(place, exec::encode_stored(after, &row)?)?;
+            Ok(store.delete(key)?)
+        })?;
+        (1..table.indexes.len()).try_for_each(|at| self.build_index(table, at))
     }
 
     /// Checks new constraints against the rows that are there, and builds new indexes.
@@ -219,9 +274,6 @@ impl Ddl<'_> {
     }
 
     fn add_constraint(&mut self, table: &mut Table, constraint: &ast::TableConstraint) -> Result<()> {
-        if matches!(constraint, ast::TableConstraint::PrimaryKey(_)) {
-            return Err(SqlError::unsupported("adding a primary key to a table that is there"));
-        }
         let (keys, indexes, checks) = (table.foreign_keys.len(), table.indexes.len(), table.checks.len());
         self.table_constraint(table, constraint)?;
         if let Some(index) = table.indexes.get(indexes)
@@ -248,6 +300,7 @@ impl Ddl<'_> {
             }
             self.must_not_be_needed(table, at, cascade)?;
             let index = table.indexes.remove(at);
+            self.writer.drop_comments(index.id)?;
             return exec::remove_prefix(self.writer.store(), index_prefix(table.id, index.id));
         }
         if if_exists {
@@ -301,6 +354,7 @@ impl Ddl<'_> {
             };
             if condition || index.columns.contains(&at) {
                 gone.insert(index.id);
+                self.writer.drop_comments(index.id)?;
                 exec::remove_prefix(self.writer.store(), index_prefix(table.id, index.id))?;
             }
         }
@@ -312,6 +366,7 @@ impl Ddl<'_> {
                 self.writer.drop_sequence(sequence.id)?;
             }
         }
+        self.writer.put_comment(table.id, at as u32 + 1, None)?;
         let column = &mut table.columns[at];
         column.dropped = true;
         column.not_null = false;

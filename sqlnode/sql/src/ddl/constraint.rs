@@ -123,6 +123,11 @@ impl Ddl<'_> {
                     let message = format!("constraint \"{name}\" for relation \"{}\" already exists", table.name);
                     return Err(SqlError::new(SqlState::DUPLICATE_OBJECT, message));
                 }
+                // The indexes behind keys are relations like any other.
+                if matches!(suffix, "pkey" | "key") && self.catalog.relation(&table.schema, &name).is_some() {
+                    let message = format!("relation \"{name}\" already exists");
+                    return Err(SqlError::new(SqlState::DUPLICATE_TABLE, message));
+                }
                 Ok(name)
             }
             None => {
@@ -135,12 +140,14 @@ impl Ddl<'_> {
     }
 
     fn primary_key(&mut self, table: &mut Table, name: Option<String>, columns: Vec<usize>) -> Result<()> {
-        if !table.indexes[0].columns.is_empty() {
+        let is_new = table.indexes[0].columns.is_empty();
+        if !is_new && table.has_primary_key() {
             let message = format!("multiple primary keys for table \"{}\" are not allowed", table.name);
             return Err(SqlError::new(SqlState::INVALID_TABLE_DEFINITION, message));
         }
         self.check_key_types(table, &columns)?;
         let name = self.constraint_name(table, name, &[], "pkey")?;
+        let before = (!is_new).then(|| table.clone());
         for &at in &columns {
             table.columns[at].not_null = true;
         }
@@ -148,7 +155,10 @@ impl Ddl<'_> {
         index.columns = columns;
         index.name = name;
         index.constraint = true;
-        Ok(())
+        match before {
+            Some(before) => self.rekey(&before, table),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn unique(&mut self, table: &mut Table, name: Option<String>, columns: Vec<usize>) -> Result<()> {

@@ -10,11 +10,28 @@ use crate::error::{Result, SqlError, SqlState};
 use crate::exec::{self, Context};
 use crate::kind::name_parts;
 use crate::plan::ColumnId;
+use crate::session::Row;
 use crate::store::Direction;
 use crate::types::Type;
 
 /// Rows indexed between two writes.
 const BACKFILL_ROWS: usize = 1_024;
+
+/// Two rows of a table have the key of this one.
+pub(super) fn not_unique(table: &Table, index: &Index, row: &Row, ctx: &Context<'_>) -> SqlError {
+    let message = format!("could not create unique index \"{}\"", index.name);
+    SqlError::new(SqlState::UNIQUE_VIOLATION, message)
+        .with_detail(format!("Key {} is duplicated.", exec::show_key(table, &index.columns, row, ctx)))
+        .with_table(&table.schema, &table.name)
+        .with_constraint(&index.name)
+}
+
+/// `fillfactor = 70` and its like.
+fn is_storage_parameter(option: &ast::Expr) -> bool {
+    let ast::Expr::BinaryOp { left, op: ast::BinaryOperator::Eq, .. } = option else { return false };
+    matches!(left.as_ref(), ast::Expr::Identifier(name)
+        if matches!(name.value.to_lowercase().as_str(), "fillfactor" | "deduplicate_items"))
+}
 
 impl Ddl<'_> {
     pub(super) fn create_index(&mut self, create: &ast::CreateIndex) -> Result<&'static str> {
@@ -22,7 +39,8 @@ impl Ddl<'_> {
             (!matches!(create.using, None | Some(ast::IndexType::BTree)), "an index method other than btree"),
             (!create.include.is_empty(), "INCLUDE"),
             (create.nulls_distinct == Some(false), "NULLS NOT DISTINCT"),
-            (!create.with.is_empty() || !create.index_options.is_empty(), "an index option"),
+            (!create.index_options.is_empty(), "an index option"),
+            (!create.with.iter().all(is_storage_parameter), "an index option"),
             (!create.alter_options.is_empty() || create.r#async, "an index option"),
         ];
         if let Some((_, what)) = extras.iter().find(|(present, _)| *present) {
@@ -34,10 +52,10 @@ impl Ddl<'_> {
             let ast::Expr::Identifier(ident) = &column.column.expr else {
                 return Err(SqlError::unsupported("an index over an expression"));
             };
-            let options = &column.column.options;
-            let ascending = matches!(options.sort, None | Some(ast::OrderBySort::Asc));
-            if column.operator_class.is_some() || !ascending || options.nulls_first == Some(true) {
-                return Err(SqlError::unsupported("an index order other than ASC NULLS LAST"));
+            // DESC and NULLS FIRST only say in which order the index could be read. All are kept ascending, and read from
+            // either end.
+            if column.operator_class.is_some() {
+                return Err(SqlError::unsupported("an operator class"));
             }
             let place = self.source.position(ident.span.start);
             let name = crate::kind::fold(ident);
@@ -92,9 +110,10 @@ impl Ddl<'_> {
         Ok("CREATE INDEX")
     }
 
-    /// Writes the entries of a new index for the rows that are there.
+    /// Writes the entries of an index for the rows that are there; older ones go.
     pub(super) fn build_index(&mut self, table: &Table, at: usize) -> Result<()> {
         let index = &table.indexes[at];
+        exec::remove_prefix(self.writer.store(), index_prefix(table.id, index.id))?;
         let mut binder = Binder::new(self.catalog, self.runtime.session, self.runtime, self.source, &[]);
         let mut checks = binder.row_checks(table)?;
         checks.resolve()?;
@@ -121,11 +140,7 @@ impl Ddl<'_> {
                 let suffix = &key[prefix.len()..];
                 let (entry, exclusive) = exec::entry_key(table, index, &row, suffix)?;
                 if exclusive && store.get(&entry)?.is_some() {
-                    let message = format!("could not create unique index \"{}\"", index.name);
-                    return Err(SqlError::new(SqlState::UNIQUE_VIOLATION, message)
-                        .with_detail("A key is duplicated.")
-                        .with_table(&table.schema, &table.name)
-                        .with_constraint(&index.name));
+                    return Err(not_unique(table, index, &row, &Context::new(&*store, self.runtime)));
                 }
                 store.put(entry, suffix.to_vec())?;
             }
@@ -162,6 +177,7 @@ impl Ddl<'_> {
         }
         self.must_not_be_needed(&table, at, cascade)?;
         table.indexes.remove(at);
+        self.writer.drop_comments(index.id)?;
         exec::remove_prefix(self.writer.store(), index_prefix(table.id, index.id))?;
         self.writer.put_table(&table)
     }

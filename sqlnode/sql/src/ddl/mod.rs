@@ -30,6 +30,8 @@ pub(super) struct Ddl<'a> {
     source: &'a Source,
     path: Vec<String>,
     writer: CatalogWriter<'a>,
+    /// Sequences made for columns by this statement.
+    made: Vec<Sequence>,
 }
 
 pub(crate) fn run(
@@ -38,9 +40,34 @@ pub(crate) fn run(
     store: &mut dyn Store,
     runtime: &Runtime<'_>,
 ) -> Result<CommandTag> {
+    // Of several objects to drop, each is dropped from the catalog that the one before left: two indexes may be of one
+    // table. Tables go together, since they may refer to each other.
+    if let Ast::Drop { object_type, names, .. } = statement.ast()
+        && *object_type != ObjectType::Table
+        && let Some((first, others)) = names.split_first()
+        && !others.is_empty()
+    {
+        let mut tag = run_over(statement, Some(first), catalog, store, runtime)?;
+        for name in others {
+            let catalog = Catalog::read(store)?;
+            tag = run_over(statement, Some(name), &catalog, store, runtime)?;
+        }
+        return Ok(tag);
+    }
+    run_over(statement, None, catalog, store, runtime)
+}
+
+/// Runs a schema change over a catalog; of a DROP only the part about one object, if one is given.
+fn run_over(
+    statement: &Statement,
+    only: Option<&ast::ObjectName>,
+    catalog: &Catalog,
+    store: &mut dyn Store,
+    runtime: &Runtime<'_>,
+) -> Result<CommandTag> {
     let path = search_path(runtime.session);
     let writer = CatalogWriter::new(store, catalog);
-    let mut ddl = Ddl { catalog, runtime, source: statement.source(), path, writer };
+    let mut ddl = Ddl { catalog, runtime, source: statement.source(), path, writer, made: vec![] };
     let tag = match statement.ast() {
         Ast::CreateTable(create) => ddl.create_table(create)?,
         Ast::CreateIndex(create) => ddl.create_index(create)?,
@@ -54,9 +81,12 @@ pub(crate) fn run(
         Ast::CreateSequence { temporary: false, if_not_exists, name, data_type, sequence_options, owned_by: None } => {
             ddl.create_sequence(name, *if_not_exists, data_type.as_ref(), sequence_options)?
         }
+        Ast::Comment { object_type, object_name, comment, if_exists: false } => {
+            ddl.comment(*object_type, object_name, comment.as_deref())?
+        }
         Ast::Truncate(truncate) => ddl.truncate(truncate)?,
         Ast::Drop { object_type, if_exists, names, cascade, purge: false, temporary: false, table: None, .. } => {
-            ddl.drop_objects(*object_type, *if_exists, names, *cascade)?
+            ddl.drop_objects(*object_type, *if_exists, only.map_or(names, std::slice::from_ref), *cascade)?
         }
         other => return Err(SqlError::unsupported(format!("this form of {}", first_words(&other.to_string())))),
     };
@@ -112,6 +142,58 @@ impl Ddl<'_> {
         Ok(Some((schema, name_only)))
     }
 
+    fn comment(
+        &mut self,
+        kind: ast::CommentObject,
+        name: &ast::ObjectName,
+        text: Option<&str>,
+    ) -> Result<&'static str> {
+        use ast::CommentObject as Kind;
+        let parts = name_parts(name)?;
+        let shown = parts.join(".");
+        let wrong = |error: SqlError| error.at(self.at(name));
+        let (oid, column) = match (kind, self.find_of(kind, &parts).map_err(wrong)?) {
+            (Kind::Table, Some(Relation::Table(table))) => (table.id, 0),
+            (Kind::Index, Some(Relation::Index(table, at))) => (table.indexes[*at].id, 0),
+            (Kind::Sequence, Some(Relation::Sequence(sequence))) => (sequence.id, 0),
+            (Kind::Column, Some(Relation::Table(table))) => {
+                let column = table.column_or_error(parts.last().map_or("", String::as_str)).map_err(wrong)?;
+                (table.id, column as u32 + 1)
+            }
+            (Kind::Schema, _) => match self.catalog.schema(&shown) {
+                Some(schema) => (schema.id, 0),
+                None => {
+                    let message = format!("schema \"{shown}\" does not exist");
+                    return Err(wrong(SqlError::new(SqlState::INVALID_SCHEMA_NAME, message)));
+                }
+            },
+            (Kind::Table | Kind::Index | Kind::Sequence | Kind::Column, None) => {
+                let message = format!("relation \"{shown}\" does not exist");
+                return Err(wrong(SqlError::new(SqlState::UNDEFINED_TABLE, message)));
+            }
+            (Kind::Table | Kind::Index | Kind::Sequence | Kind::Column, Some(_)) => {
+                let message = format!("\"{shown}\" is not that kind of object");
+                return Err(wrong(SqlError::new(SqlState::WRONG_OBJECT_TYPE, message)));
+            }
+            _ => return Err(SqlError::unsupported(format!("COMMENT ON {kind}"))),
+        };
+        // An empty comment is none.
+        self.writer.put_comment(oid, column, text.filter(|text| !text.is_empty()))?;
+        Ok("COMMENT")
+    }
+
+    /// The relation that a comment is about: a column's name stands behind its table's.
+    fn find_of(&self, kind: ast::CommentObject, parts: &[String]) -> Result<Option<&Relation>> {
+        match (kind, parts) {
+            (ast::CommentObject::Schema, _) | (_, []) => Ok(None),
+            (ast::CommentObject::Column, [_]) => {
+                Err(SqlError::new(SqlState::SYNTAX_ERROR, "column name must be qualified"))
+            }
+            (ast::CommentObject::Column, [table @ .., _]) => self.catalog.find(table, &self.path),
+            (_, parts) => self.catalog.find(parts, &self.path),
+        }
+    }
+
     fn create_schema(&mut self, name: &ast::SchemaName, if_not_exists: bool) -> Result<&'static str> {
         let ast::SchemaName::Simple(name) = name else {
             return Err(SqlError::unsupported("CREATE SCHEMA AUTHORIZATION"));
@@ -147,7 +229,7 @@ impl Ddl<'_> {
         if let Some((schema, name)) = self.new_name(name, if_not_exists)? {
             let ty = ty.map_or(Ok(crate::types::Type::Int8), crate::bind::bind_type)?;
             let sequence = self.sequence(schema, name, &ty, options)?;
-            self.writer.put_sequence(&sequence)?;
+            self.writer.put_sequence(&sequence, self.runtime.nonce())?;
         }
         Ok("CREATE SEQUENCE")
     }
@@ -183,7 +265,7 @@ impl Ddl<'_> {
                 ast::SequenceOptions::MaxValue(value) => max = value.as_ref().map(number).transpose()?,
                 ast::SequenceOptions::StartWith(value, _) => start = Some(number(value)?),
                 ast::SequenceOptions::Cycle(no) => cycle = !no,
-                // Numbers are never handed out ahead, whatever is asked for.
+                // How many numbers are handed out ahead is not for the sequence to say.
                 ast::SequenceOptions::Cache(_) => {}
             }
         }
@@ -229,7 +311,9 @@ impl Ddl<'_> {
             if matches!(truncate.identity, Some(ast::TruncateIdentityOption::Restart)) {
                 let owned = self.catalog.sequences().filter(|s| s.owned_by.is_some_and(|(id, _)| id == table.id));
                 for sequence in owned {
-                    self.writer.store().delete(crate::catalog::sequence_key(sequence.id))?;
+                    let store = self.writer.store();
+                    store.delete(crate::catalog::sequence_key(sequence.id))?;
+                    crate::numbers::write_epoch(store, sequence.id, self.runtime.nonce())?;
                 }
             }
         }

@@ -49,10 +49,6 @@ impl Ddl<'_> {
         for constraint in &create.constraints {
             self.table_constraint(&mut table, constraint)?;
         }
-        if table.columns.len() > TABLE_COLUMNS_MAX {
-            let message = format!("tables can have at most {TABLE_COLUMNS_MAX} columns");
-            return Err(SqlError::new(SqlState::TOO_MANY_COLUMNS, message));
-        }
         if table.indexes[0].columns.is_empty() {
             table.indexes[0].columns = vec![table.columns.len()];
             table.indexes[0].name = format!("{}_rowid", table.name);
@@ -74,6 +70,10 @@ impl Ddl<'_> {
     pub(super) fn add_column(&mut self, table: &mut Table, def: &ast::ColumnDef) -> Result<()> {
         let place = self.source.position(def.name.span.start);
         let name = new_ident(&def.name).map_err(|error| error.at(place))?;
+        if table.columns.len() >= TABLE_COLUMNS_MAX {
+            let message = format!("tables can have at most {TABLE_COLUMNS_MAX} columns");
+            return Err(SqlError::new(SqlState::TOO_MANY_COLUMNS, message).at(place));
+        }
         if table.column(&name).is_some() {
             let message = format!("column \"{name}\" specified more than once");
             return Err(SqlError::new(SqlState::DUPLICATE_COLUMN, message).at(place));
@@ -130,7 +130,7 @@ impl Ddl<'_> {
     /// Binds a default to see that it fits, where that can be seen before the sequence exists.
     pub(super) fn check_default(&mut self, _table: &Table, default: &str, column: &TableColumn) -> Result<()> {
         let mut binder = Binder::new(self.catalog, self.runtime.session, self.runtime, self.source, &[]);
-        binder.bind_stored(default, None, &column.ty).map_err(|mut error| {
+        let bound = binder.bind_stored(default, None, &column.ty).map_err(|mut error| {
             // The position is one in the default's own text.
             error.position = None;
             if error.state == SqlState::UNDEFINED_COLUMN {
@@ -139,6 +139,9 @@ impl Ddl<'_> {
             }
             error
         })?;
+        if bound.has_subquery() {
+            return Err(SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, "cannot use subquery in DEFAULT expression"));
+        }
         Ok(())
     }
 
@@ -151,11 +154,14 @@ impl Ddl<'_> {
         options: &[ast::SequenceOptions],
     ) -> Result<String> {
         let base = format!("{}_{}_seq", table.name, column.name);
-        let name = self.catalog.free_name(&table.schema, &base, &[]);
+        let taken: Vec<String> =
+            self.made.iter().map(|sequence| &sequence.name).chain([&table.name]).cloned().collect();
+        let name = self.catalog.free_name(&table.schema, &base, &taken);
         let mut sequence = self.sequence(table.schema.clone(), name, &column.ty, options)?;
         sequence.owned_by = Some((table.id, at));
-        self.writer.put_sequence(&sequence)?;
+        self.writer.put_sequence(&sequence, self.runtime.nonce())?;
         let name = format!("{}.{}", quote_name(&sequence.schema), quote_name(&sequence.name));
+        self.made.push(sequence);
         Ok(format!("nextval('{}'::regclass)", name.replace('\'', "''")))
     }
 }
@@ -175,9 +181,22 @@ fn serial_type(ty: &ast::DataType) -> Option<Type> {
     }
 }
 
+/// True for what tells PostgreSQL how to lay out its pages or when to clean them up, which means nothing here.
+pub(super) fn is_storage_option(option: &ast::SqlOption) -> bool {
+    let ast::SqlOption::KeyValue { key, .. } = option else { return false };
+    let key = key.value.to_lowercase();
+    matches!(key.as_str(), "fillfactor" | "parallel_workers" | "toast_tuple_target" | "deduplicate_items")
+        || key.starts_with("autovacuum_")
+        || key.starts_with("vacuum_")
+}
+
 /// The parser takes the table options of many dialects; none may be passed over in silence.
 fn refuse_extras(create: &ast::CreateTable) -> Result<()> {
-    let options = !matches!(create.table_options, ast::CreateTableOptions::None);
+    let options = match &create.table_options {
+        ast::CreateTableOptions::None => false,
+        ast::CreateTableOptions::With(options) => !options.iter().all(is_storage_option),
+        _ => true,
+    };
     let extras = [
         (create.temporary || create.transient || create.volatile, "a temporary table"),
         (create.or_replace, "CREATE OR REPLACE TABLE"),

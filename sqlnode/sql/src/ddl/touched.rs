@@ -39,6 +39,13 @@ pub(crate) fn touched(statement: &Ast, catalog: &Catalog, session: &SessionInfo)
         Ast::AlterIndex { name, .. } => found.there(name),
         Ast::CreateSchema { schema_name: ast::SchemaName::Simple(name), .. } => found.schema(name),
         Ast::CreateSequence { name, .. } => found.made(name),
+        Ast::Comment { object_type: ast::CommentObject::Schema, object_name, .. } => found.schema(object_name),
+        Ast::Comment { object_type: ast::CommentObject::Column, object_name, .. } => {
+            let mut table = object_name.clone();
+            table.0.pop();
+            found.there(&table);
+        }
+        Ast::Comment { object_name, .. } => found.there(object_name),
         Ast::Truncate(truncate) => truncate.table_names.iter().for_each(|target| found.there(&target.name)),
         Ast::Drop { object_type: ObjectType::Schema, names, .. } => names.iter().for_each(|name| found.schema(name)),
         Ast::Drop { names, .. } => names.iter().for_each(|name| found.there(name)),

@@ -23,6 +23,8 @@ pub trait CatalogLookup {
     fn constraint_definition(&self, oid: u32) -> Option<String>;
     /// The bytes that a relation takes, as far as is known.
     fn relation_size(&self, oid: u32) -> Option<i64>;
+    /// The comment on an object, or on a table's column (from 1).
+    fn comment(&self, oid: u32, column: u32) -> Option<String>;
 }
 
 /// A catalog in which nothing is found.
@@ -52,6 +54,9 @@ impl CatalogLookup for NoCatalog {
         None
     }
     fn constraint_definition(&self, _oid: u32) -> Option<String> {
+        None
+    }
+    fn comment(&self, _oid: u32, _column: u32) -> Option<String> {
         None
     }
     fn relation_size(&self, _oid: u32) -> Option<i64> {

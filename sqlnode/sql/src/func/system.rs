@@ -16,12 +16,18 @@ fn name(text: impl AsRef<str>) -> Result<Value> {
 }
 
 fn current_schema(_: &[Value], call: &Call<'_>) -> Result<Value> {
-    Ok(call.context.search_path.first().map_or(Value::Null, Value::text))
+    Ok(visible_schemas(call).next().map_or(Value::Null, Value::text))
+}
+
+/// The schemas of the search path that exist.
+fn visible_schemas<'a>(call: &'a Call<'_>) -> impl Iterator<Item = &'a str> {
+    let path = call.context.search_path.iter().map(String::as_str);
+    path.filter(|name| call.context.catalog.schema_oid(name).is_some())
 }
 
 fn current_schemas(a: &[Value], call: &Call<'_>) -> Result<Value> {
     let implicit = boolean(&a[0]).then_some("pg_catalog");
-    let schemas = implicit.into_iter().chain(call.context.search_path.iter().map(String::as_str));
+    let schemas = implicit.into_iter().chain(visible_schemas(call));
     Ok(Value::array(Type::Name, schemas.map(Value::text).collect()))
 }
 
@@ -76,6 +82,15 @@ fn optional(found: Option<String>) -> Result<Value> {
 fn index_definition(a: &[Value], call: &Call<'_>) -> Result<Value> {
     let column = a.get(1).map_or(0, int) as i32;
     optional(call.context.catalog.index_definition(int(&a[0]) as u32, column))
+}
+
+fn comment(a: &[Value], call: &Call<'_>) -> Result<Value> {
+    optional(call.context.catalog.comment(int(&a[0]) as u32, 0))
+}
+
+fn column_comment(a: &[Value], call: &Call<'_>) -> Result<Value> {
+    let column = u32::try_from(int(&a[1])).ok().filter(|column| *column > 0);
+    optional(column.and_then(|column| call.context.catalog.comment(int(&a[0]) as u32, column)))
 }
 
 fn constraint_definition(a: &[Value], call: &Call<'_>) -> Result<Value> {
@@ -199,9 +214,9 @@ pub(super) const FUNCTIONS: &[Entry] = &[
     Entry::scalar("pg_is_in_recovery", "", "bool", no).stable(),
     Entry::scalar("pg_is_other_temp_schema", "oid", "bool", no).stable(),
     Entry::scalar("pg_my_temp_schema", "", "oid", |_, _| Ok(Value::Oid(0))).stable(),
-    Entry::scalar("obj_description", "oid name", "text", null).stable(),
-    Entry::scalar("obj_description", "oid", "text", null).stable(),
-    Entry::scalar("col_description", "oid int4", "text", null).stable(),
+    Entry::scalar("obj_description", "oid name", "text", comment).stable(),
+    Entry::scalar("obj_description", "oid", "text", comment).stable(),
+    Entry::scalar("col_description", "oid int4", "text", column_comment).stable(),
     Entry::scalar("shobj_description", "oid name", "text", null).stable(),
     Entry::scalar("pg_relation_size", "regclass", "int8", relation_size).stable(),
     Entry::scalar("pg_table_size", "regclass", "int8", relation_size).stable(),

@@ -12,7 +12,6 @@ fn nothing(_: &Catalog, _: &EvalContext<'_>) -> Result<Vec<Row>> {
 
 pub(super) const TABLES: &[Definition] = &[
     ("pg_auth_members", 1261, "roleid oid, member oid, grantor oid, admin_option bool", nothing),
-    ("pg_description", 2609, "objoid oid, classoid oid, objsubid int4, description text", nothing),
     ("pg_shdescription", 2396, "objoid oid, classoid oid, description text", nothing),
     ("pg_inherits", 2611, "inhrelid oid, inhparent oid, inhseqno int4, inhdetachpending bool", nothing),
     (

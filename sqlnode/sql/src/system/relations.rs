@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::row::{BTREE, HEAP, PG_CLASS, ROOT, char, collation, int2, int4, numbers, oid, optional, text, vector, yes};
+use super::row::{
+    BTREE, HEAP, PG_CLASS, PG_NAMESPACE, ROOT, char, collation, int2, int4, numbers, oid, optional, text, vector, yes,
+};
 use super::{Definition, TABLES as SYSTEM_TABLES};
 use crate::catalog::{
     Catalog, FIRST_ID, ForeignKey, Identity, Index, ReferentialAction, Table, TableColumn, index_definition,
@@ -40,7 +42,7 @@ pub(super) const TABLES: &[Definition] = &[
         "indexrelid oid, indrelid oid, indnatts int2, indnkeyatts int2, indisunique bool, indnullsnotdistinct bool,
          indisprimary bool, indisexclusion bool, indimmediate bool, indisclustered bool, indisvalid bool,
          indcheckxmin bool, indisready bool, indislive bool, indisreplident bool, indkey int2[], indcollation oid[],
-         indclass oid[], indoption int2[], indexprs text, indpred text",
+         indclass oid[], indoption text, indexprs text, indpred text",
         pg_index,
     ),
     (
@@ -60,6 +62,7 @@ pub(super) const TABLES: &[Definition] = &[
          seqcycle bool",
         pg_sequence,
     ),
+    ("pg_description", 2609, "objoid oid, classoid oid, objsubid int4, description text", pg_description),
     (
         "pg_depend",
         2608,
@@ -334,12 +337,21 @@ fn pg_index(catalog: &Catalog, _: &EvalContext<'_>) -> Result<Vec<Row>> {
             vector(Type::Int2, each(&|column| int2(column + 1))),
             vector(Type::Oid, each(&|column| oid(collation(&table.columns[column].ty)))),
             vector(Type::Oid, each(&|_| oid(0))),
-            vector(Type::Int2, each(&|_| int2(0))),
+            // Text, as drivers take an int2vector apart themselves.
+            text(vec!["0"; count].join(" ")),
             Value::Null,
             optional(index.predicate.as_ref()),
         ]
     };
     Ok(all_indexes(catalog).map(row).collect())
+}
+
+fn pg_description(catalog: &Catalog, _: &EvalContext<'_>) -> Result<Vec<Row>> {
+    let row = |(id, column, comment): (u32, u32, &str)| {
+        let class = if catalog.schemas().any(|schema| schema.id == id) { PG_NAMESPACE } else { PG_CLASS };
+        vec![oid(id), oid(class), int4(column as i32), text(comment)]
+    };
+    Ok(catalog.comments().map(row).collect())
 }
 
 fn action(action: ReferentialAction) -> Value {

@@ -8,6 +8,8 @@ use crate::types::{Array, Type, Value};
 pub(super) const ROOT: u32 = 10;
 /// `pg_catalog`'s own tables, as rows of pg_class say where they are described.
 pub(super) const PG_CLASS: u32 = 1259;
+/// The oid of `pg_namespace`.
+pub(super) const PG_NAMESPACE: u32 = 2615;
 /// The access method of tables.
 pub(super) const HEAP: u32 = 2;
 /// The access method of indexes.
