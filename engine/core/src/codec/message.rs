@@ -31,6 +31,16 @@ pub(crate) enum Forwarded {
     },
 }
 
+impl Forwarded {
+    /// About what it takes up while it waits.
+    pub(crate) fn size_bytes(&self) -> usize {
+        match self {
+            Forwarded::Commit(commit) => commit.size_bytes(),
+            Forwarded::Resolve { .. } | Forwarded::Membership(_) | Forwarded::Collect { .. } => 0,
+        }
+    }
+}
+
 /// The leader's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
@@ -42,7 +52,7 @@ pub(crate) enum Answer {
     Aborted,
     /// Never will take effect: too old to validate.
     TooOld,
-    /// Too old for its outcome to be known.
+    /// Too old for its outcome to be known: it took no effect, unless a copy of the request did.
     Forgotten,
     /// Done.
     Done,
@@ -368,6 +378,24 @@ mod tests {
             meta: Some(StateMeta::bootstrap(NodeId(1))),
         })));
         check(NodeMessage::SnapshotAck(SnapshotAck { stream, next: 2, refused: true }));
+    }
+
+    #[test]
+    fn what_writes_count_covers_what_they_take_up_in_a_message() {
+        for value in [None, Some(Vec::new()), Some(vec![1; 200])] {
+            let writes = (0..10_000u32).map(|number| (number.to_be_bytes()[1..].to_vec(), value.clone())).collect();
+            let commit = CommitRequest {
+                group: GroupId(1),
+                txn: TxnId([1; 16]),
+                read_timestamp: Timestamp(4),
+                reads: ReadSet::default(),
+                writes,
+            };
+            let counted = commit.writes_size_bytes();
+            let request = Box::new(Forwarded::Commit(commit));
+            let sent = encode(GroupId(1), NodeMessage::Forward { boot: u64::MAX, id: u64::MAX, request }).len();
+            assert!(sent <= counted, "{sent} bytes for what counts {counted}");
+        }
     }
 
     #[test]

@@ -13,6 +13,8 @@ const READ_KEYS_MAX: usize = 4_096;
 const READ_KEYS_BYTES_MAX: usize = 1 << 20;
 /// Spans remembered before neighbours are joined.
 const READ_SPANS_MAX: usize = 1_024;
+/// Bytes of spans that are handed to the leader.
+const READ_SPANS_BYTES_MAX: usize = 4 << 20;
 /// Keys in a row that become one span.
 const KEYS_PER_SPAN: usize = 64;
 
@@ -65,9 +67,16 @@ impl Reads {
     /// The read set: keys that no span covers, and the spans.
     pub(super) fn into_set(mut self) -> ReadSet {
         let keys = std::mem::take(&mut self.keys);
+        while self.spans.len() > 1 && self.spans_bytes() > READ_SPANS_BYTES_MAX {
+            self.join_spans();
+        }
         let keys = keys.into_iter().filter(|key| !self.covered(key)).collect();
         let spans = self.spans.into_iter().map(|(start, end)| Span { start, end }).collect();
         ReadSet { keys, spans }
+    }
+
+    fn spans_bytes(&self) -> usize {
+        self.spans.iter().map(|(start, end)| start.len() + end.len()).sum()
     }
 
     fn covered(&self, key: &[u8]) -> bool {
@@ -134,6 +143,22 @@ mod tests {
                 prop_assert!(!(spanned && set.keys.contains(&vec![key])), "said once");
             }
         }
+    }
+
+    #[test]
+    fn long_spans_become_fewer() {
+        let mut reads = Reads::default();
+        let key = |number: u16| [&number.to_be_bytes()[..], &[7; 16_000]].concat();
+        for number in 0..1_000 {
+            reads.span(key(2 * number), key(2 * number + 1));
+        }
+        let set = reads.into_set();
+        let bytes: usize = set.spans.iter().map(|span| span.start.len() + span.end.len()).sum();
+        assert!(bytes <= READ_SPANS_BYTES_MAX && set.spans.len() > 1, "{bytes}");
+        assert!(
+            (0..1_000)
+                .all(|number| set.spans.iter().any(|span| span.start <= key(2 * number) && key(2 * number) < span.end))
+        );
     }
 
     #[test]

@@ -54,10 +54,27 @@ pub struct CommitRequest {
     pub writes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
 }
 
+/// What a write counts beside its key and value: at least what it takes up in a message, so that many small ones can't
+/// make a log entry that fits into none.
+const WRITE_OVERHEAD_BYTES: usize = 16;
+
+/// What a write counts towards
+/// [`limits::TRANSACTION_WRITES_BYTES_MAX`](rockpool_proto::limits::TRANSACTION_WRITES_BYTES_MAX).
+pub(super) fn write_bytes(key: &[u8], value: Option<&Vec<u8>>) -> usize {
+    key.len() + value.map_or(0, Vec::len) + WRITE_OVERHEAD_BYTES
+}
+
 impl CommitRequest {
-    /// Bytes of all keys and values written.
+    /// What all writes together count towards their limit.
     pub fn writes_size_bytes(&self) -> usize {
-        self.writes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum()
+        self.writes.iter().map(|(key, value)| write_bytes(key, value.as_ref())).sum()
+    }
+
+    /// About what it takes up while it waits.
+    pub(crate) fn size_bytes(&self) -> usize {
+        let keys = self.reads.keys.iter().map(Vec::len);
+        let spans = self.reads.spans.iter().map(|span| span.start.len() + span.end.len());
+        self.writes_size_bytes() + keys.chain(spans).sum::<usize>()
     }
 }
 

@@ -7,6 +7,8 @@ use std::fmt;
 
 /// Bits of the counter.
 const COUNTER_BITS: u32 = 16;
+/// A clock beyond this (it is the year 6429) counts as standing here, so that timestamps never run out.
+const WALL_MS_MAX: u64 = 1 << 47;
 
 /// When a transaction's writes took effect, or up to when a reader looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,7 +22,7 @@ impl Timestamp {
 
     /// The first timestamp of a wall clock's millisecond.
     pub fn from_wall_us(wall_us: u64) -> Timestamp {
-        Timestamp((wall_us / 1000).saturating_mul(1 << COUNTER_BITS))
+        Timestamp((wall_us / 1000).min(WALL_MS_MAX) << COUNTER_BITS)
     }
 
     /// Milliseconds since 1970.
@@ -56,5 +58,12 @@ mod tests {
         let second = first.advance(1_000_000);
         assert_eq!(second.to_string(), "5000.1");
         assert_eq!(second.advance(5_001_999).to_string(), "5001.0");
+    }
+
+    #[test]
+    fn a_clock_at_the_end_of_time_leaves_room_for_more_commits() {
+        let first = Timestamp::ZERO.advance(u64::MAX);
+        let second = first.advance(u64::MAX);
+        assert!(first < second && second < second.advance(0), "{first} {second}");
     }
 }

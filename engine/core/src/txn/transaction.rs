@@ -7,10 +7,11 @@
 //! Every savepoint is a position in an undo list of the writes.
 
 use super::reads::{Reads, after};
+use super::request::write_bytes;
 use super::{CommitRequest, Timestamp, TxnId};
 use crate::codec::{StateKeys, StateMeta};
 use crate::error::TransactionError;
-use crate::kv::{Direction, Pair, View};
+use crate::kv::{Direction, Pair, StoreError, View};
 use crate::state::{MvccScan, MvccView};
 use rockpool_proto::{GroupId, limits};
 use std::cell::RefCell;
@@ -24,6 +25,9 @@ pub struct Savepoint(pub usize);
 
 /// A value, or nothing for a removal.
 type Write = Option<Vec<u8>>;
+
+/// Who is told of a store that failed or is damaged.
+type Alarm = Arc<dyn Fn(&StoreError) + Send + Sync>;
 
 /// Own writes within a scan, in its direction.
 type OwnWrites<'a> = Box<dyn Iterator<Item = (&'a Vec<u8>, &'a Write)> + 'a>;
@@ -40,6 +44,7 @@ pub struct Transaction {
     /// Whether there is a savepoint to return to; without one nothing is kept for undoing.
     marked: bool,
     writes_bytes: usize,
+    alarm: Option<Alarm>,
 }
 
 impl Transaction {
@@ -61,7 +66,15 @@ impl Transaction {
             undo: Vec::new(),
             marked: false,
             writes_bytes: 0,
+            alarm: None,
         })
+    }
+
+    /// Has `alarm` told of damage that a read comes upon: whoever asked is answered with the error, but it is the replica
+    /// that has to stop.
+    pub fn with_alarm(mut self, alarm: impl Fn(&StoreError) + Send + Sync + 'static) -> Self {
+        self.alarm = Some(Arc::new(alarm));
+        self
     }
 
     /// The timestamp that it reads at.
@@ -80,7 +93,7 @@ impl Transaction {
             return Ok(written.clone());
         }
         self.reads.borrow_mut().key(key);
-        Ok(self.snapshot.get(key)?)
+        self.snapshot.get(key).map_err(|error| alarmed(&self.alarm, error))
     }
 
     /// Pairs with `start <= key < end`, lazily, own writes included. Counts as read from where it begins to the last key
@@ -97,6 +110,7 @@ impl Transaction {
         };
         TransactionScan {
             reads: &self.reads,
+            alarm: &self.alarm,
             direction,
             start: start.to_vec(),
             end: end.to_vec(),
@@ -129,10 +143,10 @@ impl Transaction {
     pub fn rollback_to(&mut self, savepoint: Savepoint) {
         while self.undo.len() > savepoint.0 {
             let Some((key, before)) = self.undo.pop() else { return };
-            self.writes_bytes -= write_bytes(&key, self.writes.get(&key));
+            self.writes_bytes -= self.held_bytes(&key);
             match before {
                 Some(before) => {
-                    self.writes_bytes += write_bytes(&key, Some(&before));
+                    self.writes_bytes += write_bytes(&key, before.as_ref());
                     self.writes.insert(key, before);
                 }
                 None => {
@@ -157,7 +171,7 @@ impl Transaction {
         if key.len() > limits::KEY_BYTES_MAX {
             return Err(TransactionError::KeyTooLong { bytes: key.len(), max: limits::KEY_BYTES_MAX });
         }
-        let bytes = self.writes_bytes - write_bytes(&key, self.writes.get(&key)) + write_bytes(&key, Some(&value));
+        let bytes = self.writes_bytes - self.held_bytes(&key) + write_bytes(&key, value.as_ref());
         if bytes > limits::TRANSACTION_WRITES_BYTES_MAX {
             return Err(TransactionError::TooLarge { max: limits::TRANSACTION_WRITES_BYTES_MAX });
         }
@@ -170,11 +184,19 @@ impl Transaction {
         }
         Ok(())
     }
+
+    /// What the write of a key counts so far.
+    fn held_bytes(&self, key: &[u8]) -> usize {
+        self.writes.get(key).map_or(0, |value| write_bytes(key, value.as_ref()))
+    }
 }
 
-/// What a write counts towards the limit.
-fn write_bytes(key: &[u8], write: Option<&Write>) -> usize {
-    write.map_or(0, |value| key.len() + value.as_ref().map_or(0, Vec::len))
+/// A read failed.
+fn alarmed(alarm: &Option<Alarm>, error: StoreError) -> TransactionError {
+    if let Some(alarm) = alarm {
+        alarm(&error);
+    }
+    error.into()
 }
 
 /// How far a scan got.
@@ -190,6 +212,7 @@ enum Progress {
 /// Pairs of a transaction's scan, in its direction.
 pub struct TransactionScan<'a> {
     reads: &'a RefCell<Reads>,
+    alarm: &'a Option<Alarm>,
     direction: Direction,
     start: Vec<u8>,
     end: Vec<u8>,
@@ -205,7 +228,7 @@ impl TransactionScan<'_> {
                 Some(Ok((key, _))) => Some(key),
                 Some(Err(_)) => {
                     let error = self.stored.next()?.err()?;
-                    return Some(Err(error.into()));
+                    return Some(Err(alarmed(self.alarm, error)));
                 }
                 None => None,
             };

@@ -6,6 +6,9 @@
 use super::{Span, Timestamp};
 use std::collections::{BTreeMap, VecDeque};
 
+/// What remembering a key costs beside its bytes.
+const KEY_OVERHEAD_BYTES: usize = 64;
+
 /// Commits with the keys they wrote.
 #[derive(Debug, Default)]
 struct Layer {
@@ -19,7 +22,7 @@ struct Layer {
 impl Layer {
     fn push(&mut self, timestamp: Timestamp, keys: Vec<Vec<u8>>) {
         for key in &keys {
-            self.bytes += key.len();
+            self.bytes += key.len() + KEY_OVERHEAD_BYTES;
             self.by_key.insert(key.clone(), timestamp);
         }
         self.commits.push_back((timestamp, keys));
@@ -28,7 +31,7 @@ impl Layer {
     fn pop(&mut self) -> Option<(Timestamp, Vec<Vec<u8>>)> {
         let (timestamp, keys) = self.commits.pop_front()?;
         for key in &keys {
-            self.bytes -= key.len();
+            self.bytes -= key.len() + KEY_OVERHEAD_BYTES;
             if self.by_key.get(key) == Some(&timestamp) {
                 self.by_key.remove(key);
             }
