@@ -6,14 +6,16 @@ use super::{Aggregates, Binder};
 use crate::catalog::PG_CATALOG;
 use crate::error::{Result, SqlError, SqlState};
 use crate::func::{Kind, function_exists, function_kind, resolve_function};
-use crate::kind::name_parts;
+use crate::kind::{fold, name_parts};
 use crate::plan::{AggregateCall, Expr, FunctionCall, Position, SequenceCall, SortKey, SubqueryKind};
-use crate::types::{CastContext, Type};
+use crate::types::{CastContext, Type, Value};
 
 /// The parts of a call that matter here.
 pub(super) struct CallParts<'a> {
     pub(super) name: String,
     args: Vec<&'a ast::Expr>,
+    /// Arguments with a name, after those without.
+    named: Vec<(String, &'a ast::Expr)>,
     star: bool,
     distinct: bool,
     order: &'a [ast::OrderByExpr],
@@ -45,6 +47,7 @@ impl Binder<'_> {
         let mut call = CallParts {
             name,
             args: vec![],
+            named: vec![],
             star: false,
             distinct: false,
             order: &[],
@@ -57,6 +60,13 @@ impl Binder<'_> {
                 call.distinct = list.duplicate_treatment == Some(ast::DuplicateTreatment::Distinct);
                 for arg in &list.args {
                     match arg {
+                        FunctionArg::Named { name, arg: FunctionArgExpr::Expr(expr), .. } => {
+                            call.named.push((fold(name), expr));
+                        }
+                        FunctionArg::Unnamed(_) if !call.named.is_empty() => {
+                            let message = "positional argument cannot follow named argument";
+                            return Err(SqlError::new(SqlState::SYNTAX_ERROR, message).at(place.get()));
+                        }
                         FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => call.args.push(expr),
                         FunctionArg::Unnamed(FunctionArgExpr::Wildcard) => call.star = true,
                         _ => return refuse("a named argument"),
@@ -70,7 +80,7 @@ impl Binder<'_> {
                 }
             }
         }
-        Ok(call)
+        if call.named.is_empty() || call.name == "make_interval" { Ok(call) } else { refuse("a named argument") }
     }
 
     pub(super) fn bind_call(&mut self, function: &ast::Function, whole: &ast::Expr) -> Result<Expr> {
@@ -113,7 +123,30 @@ impl Binder<'_> {
                 }
             });
         }
+        if !call.named.is_empty() {
+            return self.bind_make_interval(&call, place);
+        }
         self.bind_plain_call(&call.name, &call.args, whole)
+    }
+
+    /// The one function whose arguments are better named: `make_interval(days => 10)`.
+    fn bind_make_interval(&mut self, call: &CallParts<'_>, place: Position) -> Result<Expr> {
+        const NAMES: [&str; 7] = ["years", "months", "weeks", "days", "hours", "mins", "secs"];
+        let mut args: Vec<Option<&ast::Expr>> = call.args.iter().copied().map(Some).collect();
+        args.resize(NAMES.len().max(args.len()), None);
+        for (name, arg) in &call.named {
+            match NAMES.iter().position(|known| known == name) {
+                Some(at) if args[at].is_none() => args[at] = Some(*arg),
+                _ => {
+                    let message = format!("function make_interval({name} => ...) does not exist");
+                    return Err(SqlError::new(SqlState::UNDEFINED_FUNCTION, message).at(place.get()));
+                }
+            }
+        }
+        let zero = || Ok(Expr::Constant(Value::Int4(0), Type::Int4));
+        let bound = args.into_iter().map(|arg| arg.map_or_else(zero, |arg| self.bind_expr(arg)));
+        let bound = bound.collect::<Result<Vec<_>>>()?;
+        self.call_function(&call.name, bound, place)
     }
 
     /// A call of a scalar function, or of what is written like one.
@@ -147,6 +180,13 @@ impl Binder<'_> {
                     return Err(SqlError::internal("two arguments were counted"));
                 };
                 let equal = self.operator("=", (left.clone(), places[0]), (right, places[1]))?;
+                // The result is of the type that was compared.
+                let ty = match &equal {
+                    Expr::Compare { left, .. } => left.ty(),
+                    Expr::Call { args, .. } if !args.is_empty() => args[0].ty(),
+                    _ => left.ty(),
+                };
+                let left = self.coerce(left, &ty, CastContext::Implicit, places[0])?;
                 let left = self.settle(left)?;
                 let ty = left.ty();
                 Ok(Expr::Case { branches: vec![(equal, Expr::null(ty.clone()))], otherwise: Box::new(left), ty })
@@ -156,7 +196,7 @@ impl Binder<'_> {
             }
             ("row", _) => {
                 let list = bound.into_iter().map(|field| self.settle(field)).collect::<Result<_>>()?;
-                Ok(Expr::Record(list))
+                Ok(Expr::Record(list, None))
             }
             _ => self.call_with_places(name, bound, &places, place),
         }

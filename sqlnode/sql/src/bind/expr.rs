@@ -31,7 +31,13 @@ impl Binder<'_> {
             Ast::BinaryOp { .. } => self.bind_binary_chain(ast),
             Ast::UnaryOp { op, expr } => self.bind_unary(op, expr, ast),
             Ast::IsNull(expr) => Ok(Expr::IsNull(Box::new(self.bind_any(expr)?))),
-            Ast::IsNotNull(expr) => Ok(not(Expr::IsNull(Box::new(self.bind_any(expr)?)))),
+            Ast::IsNotNull(expr) => Ok(match self.bind_any(expr)? {
+                // A row is so if each field is, which is not the opposite of being null.
+                Expr::Record(fields, _) => {
+                    Expr::And(fields.into_iter().map(|field| not(Expr::IsNull(Box::new(field)))).collect())
+                }
+                other => not(Expr::IsNull(Box::new(other))),
+            }),
             Ast::IsTrue(expr) => self.bind_truth(expr, true, "IS TRUE"),
             Ast::IsNotTrue(expr) => self.bind_truth(expr, true, "IS NOT TRUE").map(not),
             Ast::IsFalse(expr) => self.bind_truth(expr, false, "IS FALSE"),
@@ -63,6 +69,16 @@ impl Binder<'_> {
             Ast::ILike { negated, any: false, expr, pattern, escape_char } => {
                 self.bind_like(if *negated { "!~~*" } else { "~~*" }, expr, pattern, escape_char.as_deref(), ast)
             }
+            Ast::SimilarTo { negated, expr, pattern, escape_char } => {
+                let (places, whole) = ((self.place(expr), self.place(pattern)), self.place(ast));
+                let expr = self.bind_expr(expr)?;
+                let mut args = vec![self.bind_expr(pattern)?];
+                if let Some(escape) = escape_char {
+                    args.push(self.bind_expr(escape)?);
+                }
+                let pattern = self.call_function("similar_to_escape", args, whole)?;
+                self.operator(if *negated { "!~" } else { "~" }, (expr, places.0), (pattern, places.1))
+            }
             Ast::AnyOp { left, compare_op, right, .. } => self.bind_any_all(left, compare_op, right, false, ast),
             Ast::AllOp { left, compare_op, right } => self.bind_any_all(left, compare_op, right, true, ast),
             Ast::Cast { kind: ast::CastKind::Cast | ast::CastKind::DoubleColon, expr, data_type, format: None } => {
@@ -87,7 +103,7 @@ impl Binder<'_> {
             }
             Ast::Tuple(items) => {
                 let items = items.iter().map(|item| self.bind_any(item)).collect::<Result<_>>()?;
-                Ok(Expr::Record(items))
+                Ok(Expr::Record(items, None))
             }
             Ast::Array(array) => self.bind_array(&array.elem, None),
             Ast::CompoundFieldAccess { root, access_chain } => self.bind_subscript(root, access_chain, ast),
@@ -98,7 +114,7 @@ impl Binder<'_> {
             Ast::Interval(interval) if interval.leading_field.is_none() => {
                 let place = self.place(&interval.value);
                 let text = self.bind_expr(&interval.value)?;
-                self.coerce(text, &Type::Interval, CastContext::Explicit, place)
+                self.coerce(text, &Type::Interval(None), CastContext::Explicit, place)
             }
             Ast::Interval(interval) if interval.last_field.is_none() && interval.leading_precision.is_none() => {
                 // INTERVAL '3' DAY: the field is the unit of a plain number.
@@ -106,7 +122,7 @@ impl Binder<'_> {
                 match self.bind_expr(&interval.value)? {
                     Expr::Constant(Value::Text(text), Type::Unknown) => {
                         let literal = Expr::Constant(Value::text(format!("{text} {unit}")), Type::Unknown);
-                        self.coerce(literal, &Type::Interval, CastContext::Explicit, self.place(ast))
+                        self.coerce(literal, &Type::Interval(None), CastContext::Explicit, self.place(ast))
                     }
                     _ => Err(self.unsupported("this form of INTERVAL", ast)),
                 }
@@ -237,7 +253,8 @@ impl Binder<'_> {
                     // A table's bare name is its whole row.
                     if let Some(found) = scope.table(None, column).map_err(|error| error.at(position))? {
                         let fields = found.columns.iter().map(|field| field.expr(position.into())).collect();
-                        return Ok(Expr::Record(fields));
+                        let names = found.columns.iter().map(|field| field.name.clone()).collect();
+                        return Ok(Expr::Record(fields, Some(names)));
                     }
                 }
                 Some(table) => {
@@ -367,10 +384,10 @@ impl Binder<'_> {
 
     fn bind_unary(&mut self, op: &UnaryOperator, operand: &ast::Expr, whole: &ast::Expr) -> Result<Expr> {
         if *op == UnaryOperator::Minus
-            && let ast::Expr::Value(value) = operand
-            && let Literal::Number(digits, false) = &value.value
+            && let Some(number) = signed_number(operand)
         {
-            return self.bind_number(&format!("-{digits}"), self.place(operand));
+            let negative = number.strip_prefix('-').map_or_else(|| format!("-{number}"), str::to_string);
+            return self.bind_number(&negative, self.place(operand));
         }
         if *op == UnaryOperator::Not {
             let expr = self.bind_expr(operand)?;
@@ -401,13 +418,27 @@ impl Binder<'_> {
     }
 
     fn bind_same(&mut self, left: &ast::Expr, right: &ast::Expr) -> Result<Expr> {
+        if let (Some(lefts), Some(rights)) = (row_fields(left), row_fields(right)) {
+            if lefts.len() != rights.len() {
+                let message = "unequal number of entries in row expressions";
+                return Err(SqlError::new(SqlState::SYNTAX_ERROR, message).at(self.place(right).get()));
+            }
+            let pairs = lefts.into_iter().zip(rights);
+            return Ok(Expr::And(pairs.map(|(left, right)| self.bind_same(left, right)).collect::<Result<_>>()?));
+        }
         match self.bind_compare(left, "=", right)? {
             Expr::Compare { left, right, .. } => Ok(Expr::Same(left, right)),
             Expr::Call { mut args, .. } if args.len() == 2 => {
                 let (right, left) = (args.pop(), args.pop());
-                let (Some(left), Some(right)) = (left, right) else {
+                let (Some(mut left), Some(mut right)) = (left, right) else {
                     return Err(SqlError::internal("an operator without operands"));
                 };
+                // Numbers of two widths are compared as they are by `=`, but here they must be of one type.
+                if !left.ty().same_base(&right.ty()) {
+                    let ty = self.common(&[left.ty(), right.ty()], "IS DISTINCT FROM", Position::default())?;
+                    left = self.coerce(left, &ty, CastContext::Implicit, Position::default())?;
+                    right = self.coerce(right, &ty, CastContext::Implicit, Position::default())?;
+                }
                 Ok(Expr::Same(Box::new(left), Box::new(right)))
             }
             _ => Err(self.unsupported("IS DISTINCT FROM over these types", left)),
@@ -415,7 +446,7 @@ impl Binder<'_> {
     }
 
     fn bind_in_list(&mut self, expr: &ast::Expr, list: &[ast::Expr]) -> Result<Expr> {
-        if matches!(expr, ast::Expr::Tuple(_)) {
+        if row_fields(expr).is_some() {
             let mut any = Vec::new();
             for item in list {
                 match self.bind_row_comparison(expr, &BinaryOperator::Eq, item)? {
@@ -517,6 +548,39 @@ impl Binder<'_> {
         let bound = bound?;
         let position = position_of(&bound);
         self.condition(bound, clause).map_err(|error| error.at(position.get().or(self.place(ast).get())))
+    }
+}
+
+/// The fields of a row that is written out: `(a, b)`, `ROW(a, b)`.
+pub(super) fn row_fields(ast: &ast::Expr) -> Option<Vec<&ast::Expr>> {
+    match ast {
+        ast::Expr::Nested(inner) => row_fields(inner),
+        ast::Expr::Tuple(fields) => Some(fields.iter().collect()),
+        ast::Expr::Function(function) if name_parts(&function.name).is_ok_and(|parts| parts == ["row"]) => {
+            let ast::FunctionArguments::List(list) = &function.args else { return None };
+            let fields = list.args.iter().map(|arg| match arg {
+                ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(field)) => Some(field),
+                _ => None,
+            });
+            fields.collect()
+        }
+        _ => None,
+    }
+}
+
+/// The digits of a number, with its sign: what is read as one constant, as `-9223372036854775808` must be.
+fn signed_number(ast: &ast::Expr) -> Option<String> {
+    match ast {
+        ast::Expr::Nested(inner) => signed_number(inner),
+        ast::Expr::UnaryOp { op: UnaryOperator::Minus, expr } => {
+            let number = signed_number(expr)?;
+            Some(number.strip_prefix('-').map_or_else(|| format!("-{number}"), str::to_string))
+        }
+        ast::Expr::Value(value) => match &value.value {
+            Literal::Number(digits, false) => Some(digits.clone()),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

@@ -3,10 +3,10 @@
 use sqlparser::ast::{self, BinaryOperator};
 
 use super::Binder;
-use super::expr::{not, operator_symbol};
+use super::expr::{not, operator_symbol, row_fields};
 use crate::error::{Result, SqlError, SqlState};
 use crate::plan::{CompareOp, Expr, Plan, Position, Subquery, SubqueryKind};
-use crate::types::{CastContext, Type};
+use crate::types::{CastContext, Type, Value};
 
 impl Binder<'_> {
     /// `(a, b) = (1, 2)` and its like.
@@ -16,7 +16,7 @@ impl Binder<'_> {
         op: &BinaryOperator,
         right: &ast::Expr,
     ) -> Result<Option<Expr>> {
-        let (ast::Expr::Tuple(lefts), ast::Expr::Tuple(rights)) = (left, right) else {
+        let (Some(lefts), Some(rights)) = (row_fields(left), row_fields(right)) else {
             return Ok(None);
         };
         let Some(op) = operator_symbol(op).and_then(|symbol| CompareOp::parse(&symbol)) else {
@@ -27,7 +27,7 @@ impl Binder<'_> {
             return Err(SqlError::new(SqlState::SYNTAX_ERROR, message).at(self.place(right).get()));
         }
         let mut equal = Vec::new();
-        for (left, right) in lefts.iter().zip(rights) {
+        for (left, right) in lefts.iter().zip(&rights) {
             equal.push(self.bind_compare(left, "=", right)?);
         }
         if op == CompareOp::Eq {
@@ -42,7 +42,7 @@ impl Binder<'_> {
         for at in 0..lefts.len() {
             let symbol = if at + 1 == lefts.len() { op.symbol() } else { strict };
             let mut all: Vec<Expr> = equal[..at].to_vec();
-            all.push(self.bind_compare(&lefts[at], symbol, &rights[at])?);
+            all.push(self.bind_compare(lefts[at], symbol, rights[at])?);
             any.push(Expr::And(all));
         }
         Ok(Some(Expr::Or(any)))
@@ -78,6 +78,12 @@ impl Binder<'_> {
         whole: &ast::Expr,
     ) -> Result<Expr> {
         let array = self.bind_expr(root)?;
+        let is_slice = |access: &ast::AccessExpr| {
+            matches!(access, ast::AccessExpr::Subscript(ast::Subscript::Slice { stride: None, .. }))
+        };
+        if matches!(array.ty(), Type::Array(_)) && chain.iter().any(is_slice) {
+            return self.bind_slice(array, chain, whole);
+        }
         let mut indexes = Vec::new();
         for access in chain {
             let ast::AccessExpr::Subscript(ast::Subscript::Index { index }) = access else {
@@ -108,6 +114,36 @@ impl Binder<'_> {
                 Err(SqlError::new(SqlState::DATATYPE_MISMATCH, message).at(self.place(whole).get()))
             }
         }
+    }
+
+    /// `array[2:3][:]`: what one subscript asks for as a slice, all do; a plain `n` then means `1:n`.
+    fn bind_slice(&mut self, array: Expr, chain: &[ast::AccessExpr], whole: &ast::Expr) -> Result<Expr> {
+        let mut bound = |ast: Option<&ast::Expr>, otherwise: i32| match ast {
+            // Bounds are cut to those of the array.
+            None => Ok(Expr::Constant(Value::Int4(otherwise), Type::Int4)),
+            Some(ast) => {
+                let place = self.place(ast);
+                let index = self.bind_expr(ast)?;
+                self.coerce(index, &Type::Int4, CastContext::Assignment, place)
+            }
+        };
+        let (mut lowers, mut uppers) = (Vec::new(), Vec::new());
+        for access in chain {
+            match access {
+                ast::AccessExpr::Subscript(ast::Subscript::Slice { lower_bound, upper_bound, stride: None }) => {
+                    lowers.push(bound(lower_bound.as_ref(), i32::MIN)?);
+                    uppers.push(bound(upper_bound.as_ref(), i32::MAX)?);
+                }
+                ast::AccessExpr::Subscript(ast::Subscript::Index { index }) => {
+                    lowers.push(bound(None, 1)?);
+                    uppers.push(bound(Some(index), 1)?);
+                }
+                _ => return Err(self.unsupported("this kind of subscript", whole)),
+            }
+        }
+        let integers = || Type::array_of(Type::Int4);
+        let args = vec![array, Expr::Array(lowers, integers()), Expr::Array(uppers, integers())];
+        self.call_function("array_slice", args, self.place(whole))
     }
 
     /// `left op ANY (...)`: over a subquery or an array.
@@ -176,8 +212,11 @@ impl Binder<'_> {
         all: bool,
         position: Position,
     ) -> Result<Expr> {
-        if matches!(left, ast::Expr::Tuple(_)) {
-            return Err(self.unsupported("a row compared with a subquery", left));
+        if let Some(fields) = row_fields(left) {
+            if symbol != "=" && symbol != "<>" {
+                return Err(self.unsupported("a row compared with a subquery but for equality", left));
+            }
+            return self.bind_row_in_subquery(&fields, symbol, query, all, position);
         }
         let left = self.bind_expr(left)?;
         let query = self.deeper(|binder| binder.bind_subquery(query))?;
@@ -185,6 +224,39 @@ impl Binder<'_> {
         let (left, comparison) = self.element_comparison(symbol, left, position, element_ty)?;
         let kind = SubqueryKind::Quantified { left: Box::new(left), comparison: Box::new(comparison), all };
         Ok(self.subquery(kind, query.plan, Type::Bool, position))
+    }
+
+    /// `(a, b) IN (SELECT x, y ...)`: both sides become rows, with fields of the types that their operators want.
+    fn bind_row_in_subquery(
+        &mut self,
+        fields: &[&ast::Expr],
+        symbol: &str,
+        query: &ast::Query,
+        all: bool,
+        position: Position,
+    ) -> Result<Expr> {
+        let query = self.deeper(|binder| binder.bind_subquery(query))?;
+        if fields.len() != query.columns.len() {
+            let which = if fields.len() < query.columns.len() { "many" } else { "few" };
+            let message = format!("subquery has too {which} columns");
+            return Err(SqlError::new(SqlState::SYNTAX_ERROR, message).at(position.get()));
+        }
+        let (mut lefts, mut rights) = (Vec::new(), Vec::new());
+        for (field, column) in fields.iter().zip(&query.columns) {
+            let place = self.place(field);
+            let left = self.bind_expr(field)?;
+            let right = Expr::column(column.id, column.ty.clone());
+            let function = crate::func::resolve_operator("=", Some(&left.ty()), &right.ty())
+                .map_err(|error| error.at(place.get()))?;
+            lefts.push(self.coerce(left, &function.arguments[0], CastContext::Implicit, place)?);
+            rights.push(self.coerce(right, &function.arguments[1], CastContext::Implicit, place)?);
+        }
+        let columns = vec![(self.new_column(), Expr::Record(rights, None))];
+        let plan = Plan::Project { input: Box::new(query.plan), columns };
+        let left = Expr::Record(lefts, None);
+        let (left, comparison) = self.element_comparison(symbol, left, position, Type::Record)?;
+        let kind = SubqueryKind::Quantified { left: Box::new(left), comparison: Box::new(comparison), all };
+        Ok(self.subquery(kind, plan, Type::Bool, position))
     }
 
     pub(super) fn subquery(&self, kind: SubqueryKind, plan: Plan, ty: Type, position: Position) -> Expr {

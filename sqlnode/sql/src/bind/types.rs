@@ -44,6 +44,14 @@ fn numeric(info: &ExactNumberInfo) -> Result<Type> {
     }
 }
 
+/// A type of times with so many digits of its seconds; PostgreSQL takes more than six for six.
+fn fraction(ty: Type, digits: Option<u64>) -> Result<Type> {
+    Ok(match digits {
+        None => ty,
+        Some(digits) => ty.with_fraction(digits.min(6) as u8).unwrap_or(ty),
+    })
+}
+
 /// The type that a statement names.
 pub(crate) fn bind_type(ty: &DataType) -> Result<Type> {
     Ok(match ty {
@@ -64,11 +72,16 @@ pub(crate) fn bind_type(ty: &DataType) -> Result<Type> {
         DataType::Char(given) | DataType::Character(given) => Type::Char(Some(length(given)?.unwrap_or(1))),
         DataType::Bytea => Type::Bytea,
         DataType::Uuid => Type::Uuid,
-        DataType::Timestamp(_, TimezoneInfo::WithTimeZone | TimezoneInfo::Tz) => Type::Timestamptz,
-        DataType::Timestamp(_, _) => Type::Timestamp,
+        DataType::Timestamp(digits, TimezoneInfo::WithTimeZone | TimezoneInfo::Tz) => {
+            fraction(Type::Timestamptz(None), *digits)?
+        }
+        DataType::Timestamp(digits, _) => fraction(Type::Timestamp(None), *digits)?,
         DataType::Date => Type::Date,
-        DataType::Time(_, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => Type::Time,
-        DataType::Interval { .. } => Type::Interval,
+        DataType::Time(digits, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => {
+            fraction(Type::Time(None), *digits)?
+        }
+        DataType::Interval { fields: None, precision } => fraction(Type::Interval(None), *precision)?,
+        DataType::Interval { .. } => return Err(SqlError::unsupported("an interval of some fields only")),
         DataType::JSON => Type::Json,
         DataType::JSONB => Type::Jsonb,
         DataType::Regclass => Type::Regclass,
@@ -101,7 +114,7 @@ fn custom(parts: &[String], modifiers: &[String]) -> Result<Type> {
         "regtype" => Type::Regtype,
         "regproc" => Type::Regproc,
         "regnamespace" => Type::Regnamespace,
-        "timestamptz" => Type::Timestamptz,
+        "timestamptz" => Type::Timestamptz(None),
         "bpchar" => Type::Char(None),
         "char" => Type::CharByte,
         "string" => return Err(unknown_type(name)),

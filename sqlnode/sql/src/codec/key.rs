@@ -47,7 +47,7 @@ fn corrupted() -> SqlError {
 /// False for types of which equal values may print differently: a key alone doesn't give the value back as written.
 pub fn key_is_exact(ty: &Type) -> bool {
     match ty {
-        Type::Float4 | Type::Float8 | Type::Numeric(_) | Type::Interval | Type::Jsonb | Type::Json => false,
+        Type::Float4 | Type::Float8 | Type::Numeric(_) | Type::Interval(_) | Type::Jsonb | Type::Json => false,
         Type::Array(element) => key_is_exact(element),
         _ => true,
     }
@@ -246,9 +246,9 @@ fn decode_part(bytes: &mut &[u8], ty: &Type) -> Result<Value> {
         Type::Int4 => Value::Int4(i32::from_be_bytes(take(bytes)?) ^ i32::MIN),
         Type::Date => Value::Date(i32::from_be_bytes(take(bytes)?) ^ i32::MIN),
         Type::Int8 => Value::Int8(wide(bytes)?),
-        Type::Timestamptz => Value::Timestamptz(wide(bytes)?),
-        Type::Timestamp => Value::Timestamp(wide(bytes)?),
-        Type::Time => Value::Time(wide(bytes)?),
+        Type::Timestamptz(_) => Value::Timestamptz(wide(bytes)?),
+        Type::Timestamp(_) => Value::Timestamp(wide(bytes)?),
+        Type::Time(_) => Value::Time(wide(bytes)?),
         Type::Float4 => {
             let bits = u32::from_be_bytes(take(bytes)?);
             Value::Float4(f32::from_bits(if bits >> 31 == 1 { bits & !(1 << 31) } else { !bits }))
@@ -261,7 +261,7 @@ fn decode_part(bytes: &mut &[u8], ty: &Type) -> Result<Value> {
         ty if ty.is_text() => Value::text(unescape_text(bytes)?),
         Type::Bytea => Value::bytes(unescape(bytes)?),
         Type::Uuid => Value::Uuid(Uuid::from_bytes(take(bytes)?)),
-        Type::Interval => {
+        Type::Interval(_) => {
             let total = i128::from_be_bytes(take(bytes)?) ^ i128::MIN;
             let days = total.div_euclid(i128::from(DAY_MICROS));
             Value::Interval(Interval {

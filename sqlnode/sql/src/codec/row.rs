@@ -255,9 +255,9 @@ pub fn decode_value(bytes: &[u8], ty: &Type) -> Result<Value> {
         Type::Bool => return Ok(Value::Bool(all::<1>(bytes)?[0] != 0)),
         Type::CharByte => return Ok(Value::CharByte(all::<1>(bytes)?[0])),
         Type::Uuid => return Ok(Value::Uuid(Uuid::from_bytes(all(bytes)?))),
-        Type::Timestamptz => return Ok(Value::Timestamptz(i64::from_be_bytes(all(bytes)?))),
-        Type::Timestamp => return Ok(Value::Timestamp(i64::from_be_bytes(all(bytes)?))),
-        Type::Time => return Ok(Value::Time(i64::from_be_bytes(all(bytes)?))),
+        Type::Timestamptz(_) => return Ok(Value::Timestamptz(i64::from_be_bytes(all(bytes)?))),
+        Type::Timestamp(_) => return Ok(Value::Timestamp(i64::from_be_bytes(all(bytes)?))),
+        Type::Time(_) => return Ok(Value::Time(i64::from_be_bytes(all(bytes)?))),
         Type::Float4 => return Ok(Value::Float4(f32::from_be_bytes(all(bytes)?))),
         Type::Float8 => return Ok(Value::Float8(f64::from_be_bytes(all(bytes)?))),
         Type::Numeric(_) => return Ok(Value::Numeric(decode_numeric(bytes)?)),
@@ -265,7 +265,7 @@ pub fn decode_value(bytes: &[u8], ty: &Type) -> Result<Value> {
         Type::Int4 => Value::Int4(read_signed(&mut rest)?.try_into().map_err(|_| corrupted())?),
         Type::Date => Value::Date(read_signed(&mut rest)?.try_into().map_err(|_| corrupted())?),
         Type::Int8 => Value::Int8(read_signed(&mut rest)?),
-        Type::Interval => Value::Interval(Interval {
+        Type::Interval(_) => Value::Interval(Interval {
             months: read_signed(&mut rest)?.try_into().map_err(|_| corrupted())?,
             days: read_signed(&mut rest)?.try_into().map_err(|_| corrupted())?,
             micros: read_signed(&mut rest)?,

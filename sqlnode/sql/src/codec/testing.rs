@@ -52,11 +52,11 @@ fn value(ty: &Type) -> BoxedStrategy<Value> {
         Type::Numeric(_) => numeric().prop_map(Value::Numeric).boxed(),
         Type::Bytea => vec(0u8..3, 0..5).prop_map(Value::bytes).boxed(),
         Type::Uuid => any::<u128>().prop_map(|bits| Value::Uuid(uuid::Uuid::from_u128(bits))).boxed(),
-        Type::Timestamptz => any::<i32>().prop_map(|t| Value::Timestamptz(i64::from(t) * 1_000_003)).boxed(),
-        Type::Timestamp => any::<i32>().prop_map(|t| Value::Timestamp(i64::from(t) * 1_000_003)).boxed(),
+        Type::Timestamptz(_) => any::<i32>().prop_map(|t| Value::Timestamptz(i64::from(t) * 1_000_003)).boxed(),
+        Type::Timestamp(_) => any::<i32>().prop_map(|t| Value::Timestamp(i64::from(t) * 1_000_003)).boxed(),
         Type::Date => (-100_000i32..100_000).prop_map(Value::Date).boxed(),
-        Type::Time => (0i64..86_400_000_000).prop_map(Value::Time).boxed(),
-        Type::Interval => (-30i32..30, -70i32..70, any::<i32>())
+        Type::Time(_) => (0i64..86_400_000_000).prop_map(Value::Time).boxed(),
+        Type::Interval(_) => (-30i32..30, -70i32..70, any::<i32>())
             .prop_map(|(months, days, micros)| {
                 Value::Interval(Interval { months, days, micros: i64::from(micros) * 1000 })
             })

@@ -12,7 +12,7 @@ use crate::session::Row;
 
 struct State {
     accumulator: Box<dyn Accumulator>,
-    /// Arguments seen so far, of a DISTINCT aggregate.
+    /// Arguments seen so far, of a DISTINCT aggregate. They are aggregated in their order, at the end.
     seen: BTreeSet<Row>,
     /// Sort keys and arguments, of an ordered aggregate.
     ordered: Vec<(Row, Row)>,
@@ -55,6 +55,11 @@ pub(super) fn open_aggregate<'a>(
     }
     Ok(Box::new(table.into_iter().map(move |(mut row, states)| {
         for ((_, call), mut state) in aggregates.iter().zip(states) {
+            if call.order.is_empty() {
+                for args in &state.seen {
+                    state.accumulator.update(args, &ctx.eval)?;
+                }
+            }
             state.ordered.sort_by(|a, b| compare_keys(&call.order, &a.0, &b.0));
             for (_, args) in &state.ordered {
                 state.accumulator.update(args, &ctx.eval)?;
@@ -72,6 +77,13 @@ fn update(call: &AggregateCall, state: &mut State, env: Env<'_>, ctx: &Context<'
         return Ok(());
     }
     let args = eval_all(&call.args, env, ctx)?;
+    if call.distinct && call.order.is_empty() {
+        if !state.seen.contains(&args) {
+            ctx.runtime.hold(&args)?;
+            state.seen.insert(args);
+        }
+        return Ok(());
+    }
     if call.distinct {
         if state.seen.contains(&args) {
             return Ok(());
@@ -80,9 +92,13 @@ fn update(call: &AggregateCall, state: &mut State, env: Env<'_>, ctx: &Context<'
         state.seen.insert(args.clone());
     }
     if call.order.is_empty() {
+        if state.accumulator.keeps_rows() {
+            ctx.runtime.hold(&args)?;
+        }
         return state.accumulator.update(&args, &ctx.eval);
     }
     let keys = call.order.iter().map(|key| eval(&key.expr, env, ctx)).collect::<Result<Row>>()?;
+    ctx.runtime.hold(&keys)?;
     ctx.runtime.hold(&args)?;
     state.ordered.push((keys, args));
     Ok(())

@@ -2,12 +2,13 @@
 
 use num_bigint::BigInt;
 
-use super::convert::to_json;
+use super::arithmetic::checked_float;
+use super::convert::{json_key, to_json};
 use super::registry::{Accumulator, Entry};
 use super::values::{RESULT_BYTES_MAX, boolean, bytes, check_size, float, int, interval, numeric, overflow, text};
 use crate::error::{Result, SqlError, SqlState};
 use crate::func::EvalContext;
-use crate::types::{Array, Interval, Json, Numeric, Type, Value};
+use crate::types::{ARRAY_DIMENSIONS_MAX, Array, Interval, Json, Numeric, Type, Value};
 
 /// Counts rows, or rows with a value.
 struct Count(i64);
@@ -46,7 +47,7 @@ impl Sum {
         let total = match arguments.first() {
             Some(Type::Int2 | Type::Int4 | Type::Int8) => Total::Integer(0),
             Some(Type::Float4 | Type::Float8) => Total::Float(0.0),
-            Some(Type::Interval) => Total::Interval(Interval::default()),
+            Some(Type::Interval(_)) => Total::Interval(Interval::default()),
             _ => Total::Numeric(Numeric::zero()),
         };
         Box::new(Sum { total, count: 0, average, result: result.clone() })
@@ -62,7 +63,10 @@ impl Accumulator for Sum {
         self.count += 1;
         match &mut self.total {
             Total::Integer(total) => *total += i128::from(int(value)),
-            Total::Float(total) => *total += float(value),
+            Total::Float(total) => {
+                let (before, value) = (*total, float(value));
+                *total = checked_float(before + value, &[before, value], true)?;
+            }
             Total::Numeric(total) => *total = total.add(&numeric(value))?,
             Total::Interval(total) => {
                 *total = super::datetime::interval_sum(total, &interval(value))?;
@@ -83,12 +87,14 @@ impl Accumulator for Sum {
             }
             Total::Integer(total) => Value::Numeric(whole(*total)?),
             Total::Float(total) if self.average => Value::Float8(total / self.count as f64),
-            Total::Float(total) if self.result == Type::Float4 => Value::Float4(*total as f32),
+            Total::Float(total) if self.result == Type::Float4 => {
+                Value::Float4(checked_float(f64::from(*total as f32), &[*total], true)? as f32)
+            }
             Total::Float(total) => Value::Float8(*total),
             Total::Numeric(total) if self.average => Value::Numeric(total.divide(&Numeric::from(self.count))?),
             Total::Numeric(total) => Value::Numeric(total.clone()),
             Total::Interval(total) if self.average => {
-                Value::Interval(super::datetime::interval_scale(total, 1.0 / self.count as f64)?)
+                Value::Interval(super::datetime::interval_quotient(total, self.count as f64)?)
             }
             Total::Interval(total) => Value::Interval(*total),
         })
@@ -140,10 +146,40 @@ impl Accumulator for Truth {
     }
 }
 
+/// The bits that are set in all, any, or an odd number of values.
+struct Bits {
+    so_far: Option<Value>,
+    join: fn(i64, i64) -> i64,
+}
+
+impl Accumulator for Bits {
+    fn update(&mut self, arguments: &[Value], _: &EvalContext<'_>) -> Result<()> {
+        let value = &arguments[0];
+        if !value.is_null() {
+            let bits = self.so_far.as_ref().map_or(int(value), |so_far| (self.join)(int(so_far), int(value)));
+            // Bits of numbers of one width make a number of that width.
+            self.so_far = Some(match value {
+                Value::Int2(_) => Value::Int2(bits as i16),
+                Value::Int4(_) => Value::Int4(bits as i32),
+                _ => Value::Int8(bits),
+            });
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, _: &EvalContext<'_>) -> Result<Value> {
+        Ok(self.so_far.take().unwrap_or(Value::Null))
+    }
+}
+
 /// Strings one after another, each with the delimiter of its own row before it.
 struct Joined(Option<String>);
 
 impl Accumulator for Joined {
+    fn keeps_rows(&self) -> bool {
+        true
+    }
+
     fn update(&mut self, arguments: &[Value], _: &EvalContext<'_>) -> Result<()> {
         if arguments[0].is_null() {
             return Ok(());
@@ -168,6 +204,10 @@ impl Accumulator for Joined {
 struct JoinedBytes(Option<Vec<u8>>);
 
 impl Accumulator for JoinedBytes {
+    fn keeps_rows(&self) -> bool {
+        true
+    }
+
     fn update(&mut self, arguments: &[Value], _: &EvalContext<'_>) -> Result<()> {
         if arguments[0].is_null() {
             return Ok(());
@@ -192,9 +232,15 @@ impl Accumulator for JoinedBytes {
 struct Collected {
     values: Vec<Value>,
     element: Type,
+    /// What is collected are arrays.
+    arrays: bool,
 }
 
 impl Accumulator for Collected {
+    fn keeps_rows(&self) -> bool {
+        true
+    }
+
     fn update(&mut self, arguments: &[Value], _: &EvalContext<'_>) -> Result<()> {
         check_size(self.values.len().saturating_mul(std::mem::size_of::<Value>()))?;
         self.values.push(arguments[0].clone());
@@ -206,25 +252,37 @@ impl Accumulator for Collected {
             return Ok(Value::Null);
         }
         let values = std::mem::take(&mut self.values);
-        if !matches!(values[0], Value::Array(_)) {
-            return Ok(Value::array(self.element.clone(), values));
-        }
-        let mut dimensions = vec![(values.len(), 1)];
-        let mut flat = Vec::new();
-        for (i, value) in values.iter().enumerate() {
-            let Value::Array(array) = value else {
-                return Err(SqlError::new(SqlState::NULL_VALUE_NOT_ALLOWED, "cannot accumulate null arrays"));
-            };
-            if i == 0 {
-                dimensions.extend(&array.dimensions);
-            } else if array.dimensions != dimensions[1..] {
-                let message = "cannot accumulate arrays of different dimensionality";
-                return Err(SqlError::new(SqlState::ARRAY_SUBSCRIPT_ERROR, message));
-            }
-            flat.extend(array.values.iter().cloned());
-        }
-        Ok(Value::Array(std::sync::Arc::new(Array { element: self.element.clone(), dimensions, values: flat })))
+        if self.arrays { stack(self.element.clone(), &values) } else { Ok(Value::array(self.element.clone(), values)) }
     }
+}
+
+/// Arrays of one shape as an array of one more dimension.
+pub(crate) fn stack(element: Type, values: &[Value]) -> Result<Value> {
+    let error = |message: &str| Err(SqlError::new(SqlState::ARRAY_SUBSCRIPT_ERROR, message));
+    let mut dimensions = vec![(values.len(), 1)];
+    let mut flat = Vec::new();
+    for (i, value) in values.iter().enumerate() {
+        let Value::Array(array) = value else {
+            return Err(SqlError::new(SqlState::NULL_VALUE_NOT_ALLOWED, "cannot accumulate null arrays"));
+        };
+        if array.dimensions.is_empty() {
+            return error("cannot accumulate empty arrays");
+        }
+        if i == 0 {
+            dimensions.extend(&array.dimensions);
+        } else if array.dimensions != dimensions[1..] {
+            return error("cannot accumulate arrays of different dimensionality");
+        }
+        flat.extend(array.values.iter().cloned());
+    }
+    if values.is_empty() {
+        return Ok(Value::array(element, flat));
+    }
+    if dimensions.len() > ARRAY_DIMENSIONS_MAX {
+        let message = format!("number of array dimensions exceeds the maximum allowed ({ARRAY_DIMENSIONS_MAX})");
+        return Err(SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, message));
+    }
+    Ok(Value::Array(std::sync::Arc::new(Array { element, dimensions, values: flat })))
 }
 
 /// A JSON array of all values.
@@ -235,6 +293,10 @@ struct JsonArray {
 }
 
 impl Accumulator for JsonArray {
+    fn keeps_rows(&self) -> bool {
+        true
+    }
+
     fn update(&mut self, arguments: &[Value], context: &EvalContext<'_>) -> Result<()> {
         self.empty = false;
         check_size(self.values.len().saturating_mul(std::mem::size_of::<Json>()))?;
@@ -254,6 +316,10 @@ struct JsonObject {
 }
 
 impl Accumulator for JsonObject {
+    fn keeps_rows(&self) -> bool {
+        true
+    }
+
     fn update(&mut self, arguments: &[Value], context: &EvalContext<'_>) -> Result<()> {
         if arguments[0].is_null() {
             return Err(SqlError::new(SqlState::NULL_VALUE_NOT_ALLOWED, "field name must not be null"));
@@ -261,7 +327,7 @@ impl Accumulator for JsonObject {
         if self.pairs.len() > RESULT_BYTES_MAX / 64 {
             return check_size(RESULT_BYTES_MAX + 1);
         }
-        let key = crate::types::encode_text(&arguments[0], &self.types[0], &context.text());
+        let key = json_key(&arguments[0], &self.types[0], context)?;
         self.pairs.push((key, to_json(&arguments[1], &self.types[1], context)));
         Ok(())
     }
@@ -332,7 +398,8 @@ impl Accumulator for FloatSpread {
         self.sum += value;
         if self.count > 1.0 {
             let apart = value * self.count - self.sum;
-            self.squares += apart * apart / (self.count * (self.count - 1.0));
+            let squares = self.squares + apart * apart / (self.count * (self.count - 1.0));
+            self.squares = checked_float(squares, &[self.squares, value, self.sum - value], true)?;
         } else if !value.is_finite() {
             self.squares = f64::NAN;
         }
@@ -387,7 +454,8 @@ fn count(_: &[Type], _: &Type) -> Box<dyn Accumulator> {
 
 fn collect(arguments: &[Type], _: &Type) -> Box<dyn Accumulator> {
     let element = arguments.first().map_or(Type::Text, |ty| ty.element().unwrap_or(ty).clone());
-    Box::new(Collected { values: Vec::new(), element })
+    let arrays = arguments.first().is_some_and(|ty| ty.element().is_some());
+    Box::new(Collected { values: Vec::new(), element, arrays })
 }
 
 fn json_array(arguments: &[Type], _: &Type) -> Box<dyn Accumulator> {
@@ -421,6 +489,12 @@ pub(super) const FUNCTIONS: &[Entry] = table! {
     "bool_and" "bool" -> "bool" = all_true;
     "every" "bool" -> "bool" = all_true;
     "bool_or" "bool" -> "bool" = any_true;
+    "bit_and" "int2" -> "int2", "int4" -> "int4", "int8" -> "int8" =
+        |_, _| Box::new(Bits { so_far: None, join: |a, b| a & b });
+    "bit_or" "int2" -> "int2", "int4" -> "int4", "int8" -> "int8" =
+        |_, _| Box::new(Bits { so_far: None, join: |a, b| a | b });
+    "bit_xor" "int2" -> "int2", "int4" -> "int4", "int8" -> "int8" =
+        |_, _| Box::new(Bits { so_far: None, join: |a, b| a ^ b });
     "string_agg" "text text" -> "text" = |_, _| Box::new(Joined(None));
     "string_agg" "bytea bytea" -> "bytea" = |_, _| Box::new(JoinedBytes(None));
     "array_agg" "anyelement" -> "anyarray", "anyarray" -> "anyarray" = collect;
@@ -477,6 +551,6 @@ mod tests {
         assert_eq!(aggregate("var_pop", &Type::Int4, &["1", "2", "3", "4"]), "1.2500000000000000");
         assert_eq!(aggregate("variance", &Type::Float8, &["1", "2"]), "0.5");
         assert_eq!(aggregate("bool_or", &Type::Bool, &["f", "NULL", "t"]), "t");
-        assert_eq!(aggregate("sum", &Type::Interval, &["1 day", "02:00"]), "1 day 02:00:00");
+        assert_eq!(aggregate("sum", &Type::Interval(None), &["1 day", "02:00"]), "1 day 02:00:00");
     }
 }

@@ -6,7 +6,7 @@ use crate::error::{Result, SqlError, SqlState};
 use crate::types::Value;
 
 macro_rules! integers {
-    ($module:ident, $variant:ident, $int:ty, $name:literal) => {
+    ($module:ident, $variant:ident, $int:ty, $shifted:ty, $name:literal) => {
         mod $module {
             use super::*;
 
@@ -56,18 +56,19 @@ macro_rules! integers {
                 Ok(Value::$variant(!(int(&a[0]) as $int)))
             }
             pub(in crate::func) fn left(a: &[Value], _: &Call<'_>) -> Result<Value> {
-                Ok(Value::$variant((int(&a[0]) as $int).wrapping_shl(int(&a[1]) as u32)))
+                Ok(Value::$variant((int(&a[0]) as $shifted).wrapping_shl(int(&a[1]) as u32) as $int))
             }
             pub(in crate::func) fn right(a: &[Value], _: &Call<'_>) -> Result<Value> {
-                Ok(Value::$variant((int(&a[0]) as $int).wrapping_shr(int(&a[1]) as u32)))
+                Ok(Value::$variant((int(&a[0]) as $shifted).wrapping_shr(int(&a[1]) as u32) as $int))
             }
         }
     };
 }
 
-integers!(int2, Int2, i16, "smallint");
-integers!(int4, Int4, i32, "integer");
-integers!(int8, Int8, i64, "bigint");
+// As in C, a smallint is shifted as an integer.
+integers!(int2, Int2, i16, i32, "smallint");
+integers!(int4, Int4, i32, i32, "integer");
+integers!(int8, Int8, i64, i64, "bigint");
 
 fn overflow_or_underflow(which: &str) -> SqlError {
     SqlError::new(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, format!("value out of range: {which}"))
@@ -175,7 +176,7 @@ const INT2: [Entry; 13] = integer_operators!(int2, "int2 int2", "int2", "int2 in
 const INT4: [Entry; 13] = integer_operators!(int4, "int4 int4", "int4", "int4 int4");
 const INT8: [Entry; 13] = integer_operators!(int8, "int8 int8", "int8", "int8 int4");
 
-const OTHERS: [Entry; 25] = [
+const OTHERS: [Entry; 27] = [
     Entry::scalar("+", "float4 float4", "float4", float_add),
     Entry::scalar("-", "float4 float4", "float4", float_subtract),
     Entry::scalar("*", "float4 float4", "float4", float_multiply),
@@ -195,7 +196,9 @@ const OTHERS: [Entry; 25] = [
     Entry::scalar("*", "float8 float4", "float8", float_multiply),
     Entry::scalar("/", "float4 float8", "float8", float_divide),
     Entry::scalar("/", "float8 float4", "float8", float_divide),
+    Entry::scalar("+", "float4", "float4", same),
     Entry::scalar("+", "float8", "float8", same),
+    Entry::scalar("+", "numeric", "numeric", same),
     Entry::scalar("+", "numeric numeric", "numeric", numeric_add),
     Entry::scalar("-", "numeric numeric", "numeric", numeric_subtract),
     Entry::scalar("*", "numeric numeric", "numeric", numeric_multiply),

@@ -26,7 +26,10 @@ pub(super) fn to_json(value: &Value, ty: &Type, context: &EvalContext<'_>) -> Js
             fields
                 .iter()
                 .enumerate()
-                .map(|(i, (ty, value))| (format!("f{}", i + 1), to_json(value, ty, context)))
+                .map(|(i, (ty, value))| {
+                    let name = fields.names.as_ref().and_then(|names| names.get(i).cloned());
+                    (name.unwrap_or_else(|| format!("f{}", i + 1)), to_json(value, ty, context))
+                })
                 .collect(),
         ),
         // ISO 8601 has a T between date and time.
@@ -37,6 +40,21 @@ pub(super) fn to_json(value: &Value, ty: &Type, context: &EvalContext<'_>) -> Js
             Json::String(if short_zone { format!("{printed}:00") } else { printed })
         }
         other => Json::String(encode_text(other, ty, &context.text())),
+    }
+}
+
+/// A value as the key of an object.
+pub(super) fn json_key(value: &Value, ty: &Type, context: &EvalContext<'_>) -> Result<String> {
+    match to_json(value, ty, context) {
+        Json::String(text) => Ok(text),
+        Json::Array(_) | Json::Object(_) => {
+            Err(super::values::bad_parameter("key value must be scalar, not array, composite, or json"))
+        }
+        _ if matches!(value, Value::Jsonb(_)) => {
+            Err(super::values::bad_parameter("key value must be scalar, not array, composite, or json"))
+        }
+        // Digits as they print, 1.50 too.
+        scalar => Ok(scalar.to_string()),
     }
 }
 

@@ -5,7 +5,7 @@ use super::values::{bad_parameter, division_by_zero, float, int, interval, momen
 use crate::error::{Result, SqlError, SqlState};
 use crate::types::calendar::{
     Civil, DAY_MICROS, SECOND_MICROS, UNIX_OFFSET_SECONDS, Zone, add_interval, date_of, days_of, is_finite, month_days,
-    out_of_range,
+    out_of_range, valid_date, valid_timestamp,
 };
 use crate::types::{Interval, Numeric, Type, Value};
 
@@ -14,7 +14,7 @@ pub(super) fn zone(call: &Call<'_>) -> Zone {
 }
 
 fn zone_named(name: &str) -> Result<Zone> {
-    Zone::by_name(name).ok_or_else(|| bad_parameter(format!("time zone \"{name}\" not recognized")))
+    Zone::posix_by_name(name).ok_or_else(|| bad_parameter(format!("time zone \"{name}\" not recognized")))
 }
 
 /// Part by part, with overflow as an error.
@@ -37,21 +37,26 @@ fn interval_negative(a: &Interval) -> Result<Interval> {
 }
 
 /// Times a factor: fractions of months go to days, fractions of days to the time.
-pub(super) fn interval_scale(a: &Interval, factor: f64) -> Result<Interval> {
+fn interval_scale(a: &Interval, scale: impl Fn(f64) -> f64) -> Result<Interval> {
     let error = || out_of_range("interval");
-    let months = f64::from(a.months) * factor;
-    let days = f64::from(a.days) * factor;
-    if !factor.is_finite() || months.abs() > f64::from(i32::MAX) || days.abs() > f64::from(i32::MAX) {
+    let months = scale(f64::from(a.months));
+    let days = scale(f64::from(a.days));
+    if !scale(1.0).is_finite() || months.abs() > f64::from(i32::MAX) || days.abs() > f64::from(i32::MAX) {
         return Err(error());
     }
     let month_rest = ((months - months.trunc()) * 30.0 * 1e6).round() / 1e6;
     let day_rest = ((days - days.trunc() + month_rest - month_rest.trunc()) * 86_400.0 * 1e6).round();
     let whole_days = days.trunc() + month_rest.trunc() + (day_rest / DAY_MICROS as f64).trunc();
-    let micros = (a.micros as f64 * factor + day_rest % DAY_MICROS as f64).round();
+    let micros = (scale(a.micros as f64) + day_rest % DAY_MICROS as f64).round_ties_even();
     if micros.abs() >= 9.2e18 || whole_days.abs() > f64::from(i32::MAX) {
         return Err(error());
     }
     Ok(Interval { months: months.trunc() as i32, days: whole_days as i32, micros: micros as i64 })
+}
+
+/// The same, divided: a forty-ninth of 49 days is one day.
+pub(super) fn interval_quotient(a: &Interval, divisor: f64) -> Result<Interval> {
+    if divisor == 0.0 { Err(division_by_zero()) } else { interval_scale(a, |part| part / divisor) }
 }
 
 /// The difference of two timestamps: days and time.
@@ -80,8 +85,7 @@ fn age_between(a: i64, b: i64) -> Result<Interval> {
     }
     if days < 0 {
         // Borrowed from the month of the earlier date.
-        let month = if negative { late } else { early };
-        days += month_days(month.year, month.month);
+        days += month_days(early.year, early.month);
         months -= 1;
     }
     let age = Interval { months: months as i32, days: days as i32, micros };
@@ -155,11 +159,7 @@ fn add_days(date: i64, days: i64) -> Result<Value> {
     if date == i64::from(i32::MAX) || date == i64::from(i32::MIN) {
         return Ok(Value::Date(date as i32));
     }
-    let (year, ..) = date_of(date + days);
-    if !(-4712..=5_874_897).contains(&year) {
-        return Err(out_of_range("date"));
-    }
-    Ok(Value::Date((date + days) as i32))
+    Ok(Value::Date(valid_date(date + days)?))
 }
 
 fn date_plus(a: &[Value], _: &Call<'_>) -> Result<Value> {
@@ -175,12 +175,27 @@ fn date_minus(a: &[Value], _: &Call<'_>) -> Result<Value> {
 }
 
 fn dates_apart(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    if a.iter().any(|date| matches!(date, Value::Date(i32::MAX | i32::MIN))) {
+        return Err(SqlError::new(SqlState::DATETIME_FIELD_OVERFLOW, "cannot subtract infinite dates"));
+    }
     Ok(Value::Int4((moment(&a[0]) - moment(&a[1])) as i32))
 }
 
 fn date_plus_time(a: &[Value], _: &Call<'_>) -> Result<Value> {
-    let sum = midnight(&a[0])?.checked_add(moment(&a[1])).ok_or_else(|| out_of_range("timestamp"))?;
-    Ok(Value::Timestamp(Civil::of_timestamp(sum).timestamp()?))
+    let midnight = midnight(&a[0])?;
+    if !is_finite(midnight) {
+        return Ok(Value::Timestamp(midnight));
+    }
+    let sum = midnight.checked_add(moment(&a[1])).ok_or_else(|| out_of_range("timestamp"))?;
+    Ok(Value::Timestamp(valid_timestamp(sum)?))
+}
+
+fn time_plus_date(a: &[Value], call: &Call<'_>) -> Result<Value> {
+    date_plus_time(&[a[1].clone(), a[0].clone()], call)
+}
+
+fn time_added(a: &[Value], call: &Call<'_>) -> Result<Value> {
+    time_plus(&[a[1].clone(), a[0].clone()], call)
 }
 
 fn time_plus(a: &[Value], _: &Call<'_>) -> Result<Value> {
@@ -208,18 +223,15 @@ fn negate(a: &[Value], _: &Call<'_>) -> Result<Value> {
 }
 
 fn times_factor(a: &[Value], _: &Call<'_>) -> Result<Value> {
-    Ok(Value::Interval(interval_scale(&interval(&a[0]), float(&a[1]))?))
+    Ok(Value::Interval(interval_scale(&interval(&a[0]), |part| part * float(&a[1]))?))
 }
 
 fn factor_times(a: &[Value], _: &Call<'_>) -> Result<Value> {
-    Ok(Value::Interval(interval_scale(&interval(&a[1]), float(&a[0]))?))
+    Ok(Value::Interval(interval_scale(&interval(&a[1]), |part| part * float(&a[0]))?))
 }
 
 fn over(a: &[Value], _: &Call<'_>) -> Result<Value> {
-    if float(&a[1]) == 0.0 {
-        return Err(division_by_zero());
-    }
-    Ok(Value::Interval(interval_scale(&interval(&a[0]), 1.0 / float(&a[1]))?))
+    Ok(Value::Interval(interval_quotient(&interval(&a[0]), float(&a[1]))?))
 }
 
 fn now(_: &[Value], call: &Call<'_>) -> Result<Value> {
@@ -232,6 +244,13 @@ fn statement_time(_: &[Value], call: &Call<'_>) -> Result<Value> {
 
 fn clock_time(_: &[Value], call: &Call<'_>) -> Result<Value> {
     Ok(Value::Timestamptz(call.context.clock_time))
+}
+
+/// `current_timestamp(digits)` and its like.
+fn with_digits(now: fn(&[Value], &Call<'_>) -> Result<Value>, a: &[Value], call: &Call<'_>) -> Result<Value> {
+    let digits = u8::try_from(int(&a[0])).map_err(|_| bad_parameter("precision must not be negative"))?;
+    let ty = call.result.with_fraction(digits).unwrap_or_else(|| call.result.clone());
+    crate::types::cast(&now(&[], call)?, call.result, &ty, crate::types::CastContext::Explicit, call.context)
 }
 
 fn local_now(_: &[Value], call: &Call<'_>) -> Result<Value> {
@@ -264,27 +283,62 @@ pub(super) fn iso_week(days: i64) -> (i64, i64) {
     (year, (days - iso_year_start(year)) / 7 + 1)
 }
 
+/// The name of a field in full: `years`, `yr` and `y` are `year`.
+fn unit_name(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "microseconds" | "microsecond" | "microsecon" | "usec" | "usecs" | "us" => "microseconds",
+        "milliseconds" | "millisecond" | "millisecon" | "msec" | "msecs" | "ms" => "milliseconds",
+        "second" | "seconds" | "sec" | "secs" | "s" => "second",
+        "minute" | "minutes" | "min" | "mins" | "m" => "minute",
+        "hour" | "hours" | "hr" | "hrs" | "h" => "hour",
+        "day" | "days" | "d" => "day",
+        "week" | "weeks" | "w" => "week",
+        "month" | "months" | "mon" | "mons" => "month",
+        "quarter" | "qtr" => "quarter",
+        "year" | "years" | "yr" | "yrs" | "y" => "year",
+        "decade" | "decades" | "dec" | "decs" => "decade",
+        "century" | "centuries" | "cent" | "c" => "century",
+        "millennium" | "millennia" | "mil" | "mils" => "millennium",
+        "dow" => "dow",
+        "isodow" => "isodow",
+        "doy" => "doy",
+        "isoyear" => "isoyear",
+        "julian" | "jd" | "j" => "julian",
+        "epoch" => "epoch",
+        "timezone" => "timezone",
+        "timezone_h" | "timezone_hour" => "timezone_hour",
+        "timezone_m" | "timezone_minute" => "timezone_minute",
+        _ => return None,
+    })
+}
+
+/// The error for a field that a type hasn't, or that nothing has.
+fn no_unit(name: &str, ty: &Type) -> SqlError {
+    match unit_name(name) {
+        Some(_) => SqlError::unsupported_for(name, ty),
+        None => bad_parameter(format!("unit \"{name}\" not recognized for type {ty}")),
+    }
+}
+
 /// A field of a local time as an exact number; `None` for an unknown field.
 fn field(name: &str, local: i64) -> Option<Numeric> {
     let civil = Civil::of_timestamp(local);
     let days = civil.days();
     let whole = |value: i64| Some(Numeric::from(value));
     let shown_year = if civil.year > 0 { civil.year } else { civil.year - 1 };
-    let scaled = |value: i64, scale: u32| Some(Numeric::Finite { digits: value.into(), scale });
-    match name {
-        "year" | "years" => whole(shown_year),
-        "month" | "months" | "mon" => whole(civil.month),
-        "day" | "days" => whole(civil.day),
-        "hour" | "hours" => whole(civil.micros / (3600 * SECOND_MICROS)),
-        "minute" | "minutes" | "min" => whole(civil.micros / (60 * SECOND_MICROS) % 60),
-        "second" | "seconds" | "sec" => scaled(civil.micros % (60 * SECOND_MICROS), 6),
-        "millisecond" | "milliseconds" => scaled(civil.micros % (60 * SECOND_MICROS), 3),
-        "microsecond" | "microseconds" => whole(civil.micros % (60 * SECOND_MICROS)),
+    match unit_name(name)? {
+        "year" => whole(shown_year),
+        "month" => whole(civil.month),
+        "day" => whole(civil.day),
+        name @ ("hour" | "minute" | "second" | "milliseconds" | "microseconds") => clock_field(name, civil.micros),
         "dow" => whole((weekday_monday(days) + 1) % 7),
         "isodow" => whole(weekday_monday(days) + 1),
         "doy" => whole(days - days_of(civil.year, 1, 1) + 1),
         "week" => whole(iso_week(days).1),
-        "isoyear" => whole(iso_week(days).0),
+        "isoyear" => whole(match iso_week(days).0 {
+            year @ ..=0 => year - 1,
+            year => year,
+        }),
         "quarter" => whole((civil.month - 1) / 3 + 1),
         "decade" => whole(civil.year.div_euclid(10)),
         "century" => whole(if shown_year > 0 { (shown_year + 99) / 100 } else { -((99 - shown_year) / 100) }),
@@ -298,6 +352,20 @@ fn field(name: &str, local: i64) -> Option<Numeric> {
     }
 }
 
+/// A field of a time of day.
+fn clock_field(name: &str, micros: i64) -> Option<Numeric> {
+    let minute = 60 * SECOND_MICROS;
+    Some(match name {
+        "hour" => Numeric::from(micros / (60 * minute)),
+        "minute" => Numeric::from(micros / minute % 60),
+        "second" => Numeric::Finite { digits: (micros % minute).into(), scale: 6 },
+        "milliseconds" => Numeric::Finite { digits: (micros % minute).into(), scale: 3 },
+        "microseconds" => Numeric::from(micros % minute),
+        "epoch" => Numeric::Finite { digits: micros.into(), scale: 6 },
+        _ => return None,
+    })
+}
+
 fn epoch(micros_since_2000: i64) -> Numeric {
     let micros = i128::from(micros_since_2000) + i128::from(UNIX_OFFSET_SECONDS) * i128::from(SECOND_MICROS);
     Numeric::Finite { digits: micros.into(), scale: 6 }
@@ -305,17 +373,12 @@ fn epoch(micros_since_2000: i64) -> Numeric {
 
 fn interval_field(name: &str, interval: &Interval) -> Option<Numeric> {
     let whole = |value: i64| Some(Numeric::from(value));
-    let minute = 60 * SECOND_MICROS;
     let years = i64::from(interval.months / 12);
-    match name {
-        "year" | "years" => whole(years),
-        "month" | "months" | "mon" => whole(i64::from(interval.months % 12)),
-        "day" | "days" => whole(i64::from(interval.days)),
-        "hour" | "hours" => whole(interval.micros / (60 * minute)),
-        "minute" | "minutes" | "min" => whole(interval.micros / minute % 60),
-        "second" | "seconds" | "sec" => Some(Numeric::Finite { digits: (interval.micros % minute).into(), scale: 6 }),
-        "millisecond" | "milliseconds" => Some(Numeric::Finite { digits: (interval.micros % minute).into(), scale: 3 }),
-        "microsecond" | "microseconds" => whole(interval.micros % minute),
+    match unit_name(name).unwrap_or(name) {
+        "year" => whole(years),
+        "month" => whole(i64::from(interval.months % 12)),
+        "day" => whole(i64::from(interval.days)),
+        name @ ("hour" | "minute" | "second" | "milliseconds" | "microseconds") => clock_field(name, interval.micros),
         "quarter" => whole(i64::from(interval.months % 12 / 3 + 1)),
         "decade" => whole(years / 10),
         "century" => whole(years / 100),
@@ -333,7 +396,8 @@ fn interval_field(name: &str, interval: &Interval) -> Option<Numeric> {
 
 /// The field of any date, time or interval.
 fn extract_field(a: &[Value], call: &Call<'_>) -> Result<Option<Numeric>> {
-    let name = text(&a[0]).to_ascii_lowercase();
+    let given = text(&a[0]).to_ascii_lowercase();
+    let name = unit_name(&given).ok_or_else(|| no_unit(&given, &call.types[1]))?;
     let value = &a[1];
     let infinite = match value {
         Value::Timestamptz(t) | Value::Timestamp(t) => !is_finite(*t),
@@ -342,36 +406,32 @@ fn extract_field(a: &[Value], call: &Call<'_>) -> Result<Option<Numeric>> {
     };
     if infinite {
         // Only what grows without bound has an answer.
-        let grows = ["epoch", "year", "isoyear", "decade", "century", "millennium", "julian"].contains(&name.as_str());
+        let grows = ["epoch", "year", "isoyear", "decade", "century", "millennium", "julian"].contains(&name);
         let positive = moment(value) > 0;
         return Ok(grows.then_some(if positive { Numeric::PositiveInfinity } else { Numeric::NegativeInfinity }));
     }
     let found = match value {
-        Value::Interval(interval) => interval_field(&name, interval),
-        Value::Time(micros) => match name.as_str() {
-            "epoch" => Some(Numeric::Finite { digits: (*micros).into(), scale: 6 }),
-            "hour" | "minute" | "second" | "milliseconds" | "microseconds" | "hours" | "minutes" | "seconds" => {
-                field(&name, *micros)
-            }
-            _ => None,
-        },
+        Value::Interval(interval) => interval_field(name, interval),
+        Value::Time(micros) => clock_field(name, *micros),
         Value::Timestamptz(t) => {
             let offset = i64::from(zone(call).offset_at(*t));
-            match name.as_str() {
+            match name {
                 "epoch" => Some(epoch(*t)),
                 "timezone" => Some(Numeric::from(offset)),
                 "timezone_hour" => Some(Numeric::from(offset / 3600)),
                 "timezone_minute" => Some(Numeric::from(offset / 60 % 60)),
-                _ => field(&name, zone(call).to_local(*t)),
+                _ => field(name, zone(call).to_local(*t)),
             }
         }
         Value::Timestamp(t) if name == "epoch" => Some(epoch(*t)),
-        Value::Timestamp(t) => field(&name, *t),
+        Value::Timestamp(t) => field(name, *t),
         Value::Date(days) if name == "epoch" => Some(Numeric::from((i64::from(*days)) * 86_400 + UNIX_OFFSET_SECONDS)),
-        Value::Date(days) => field(&name, i64::from(*days) * DAY_MICROS),
+        // A date has no clock; date_part goes through a timestamp, which has.
+        Value::Date(_) if clock_field(name, 0).is_some() && *call.result != Type::Float8 => None,
+        Value::Date(days) => field(name, i64::from(*days) * DAY_MICROS),
         _ => None,
     };
-    found.map(Some).ok_or_else(|| bad_parameter(format!("unit \"{name}\" not recognized for type {}", call.types[1])))
+    found.map(Some).ok_or_else(|| no_unit(&given, &call.types[1]))
 }
 
 fn extract(a: &[Value], call: &Call<'_>) -> Result<Value> {
@@ -383,17 +443,19 @@ fn date_part(a: &[Value], call: &Call<'_>) -> Result<Value> {
 }
 
 /// The beginning of the unit that a local time lies in.
-fn truncate(unit: &str, local: i64) -> Result<i64> {
+fn truncate(given: &str, local: i64, ty: &Type) -> Result<i64> {
+    let given = given.to_ascii_lowercase();
+    let unit = unit_name(&given).ok_or_else(|| no_unit(&given, ty))?;
     if !is_finite(local) {
         return Ok(local);
     }
     let mut civil = Civil::of_timestamp(local);
     let step = match unit {
-        "microseconds" | "microsecond" => 1,
-        "milliseconds" | "millisecond" => 1000,
-        "second" | "seconds" => SECOND_MICROS,
-        "minute" | "minutes" => 60 * SECOND_MICROS,
-        "hour" | "hours" => 3600 * SECOND_MICROS,
+        "microseconds" => 1,
+        "milliseconds" => 1000,
+        "second" => SECOND_MICROS,
+        "minute" => 60 * SECOND_MICROS,
+        "hour" => 3600 * SECOND_MICROS,
         _ => DAY_MICROS,
     };
     civil.micros -= civil.micros % step;
@@ -405,40 +467,39 @@ fn truncate(unit: &str, local: i64) -> Result<i64> {
     let span = |length: i64| (year - 1).div_euclid(length) * length + 1;
     let start = |year: i64| (year, 1, 1);
     (civil.year, civil.month, civil.day) = match unit {
-        "day" | "days" => (civil.year, civil.month, civil.day),
-        "week" | "weeks" => date_of(civil.days() - weekday_monday(civil.days())),
-        "month" | "months" => (civil.year, civil.month, 1),
+        "day" => (civil.year, civil.month, civil.day),
+        "week" => date_of(civil.days() - weekday_monday(civil.days())),
+        "month" => (civil.year, civil.month, 1),
         "quarter" => (civil.year, (civil.month - 1) / 3 * 3 + 1, 1),
-        "year" | "years" => start(year),
+        "year" => start(year),
         "decade" => start(year.div_euclid(10) * 10),
         "century" => start(span(100)),
         "millennium" => start(span(1000)),
-        _ => return Err(bad_parameter(format!("unit \"{unit}\" not recognized for type timestamp without time zone"))),
+        _ => return Err(no_unit(&given, ty)),
     };
     civil.timestamp()
 }
 
-fn trunc_timestamp(a: &[Value], _: &Call<'_>) -> Result<Value> {
-    Ok(Value::Timestamp(truncate(&text(&a[0]).to_ascii_lowercase(), moment(&a[1]))?))
+fn trunc_timestamp(a: &[Value], call: &Call<'_>) -> Result<Value> {
+    Ok(Value::Timestamp(truncate(text(&a[0]), moment(&a[1]), &call.types[1])?))
 }
 
 fn trunc_zoned(a: &[Value], call: &Call<'_>) -> Result<Value> {
     let zone = if a.len() > 2 { zone_named(text(&a[2]))? } else { zone(call) };
     let time = moment(&a[1]);
-    if !is_finite(time) {
-        return Ok(a[1].clone());
-    }
-    Ok(Value::Timestamptz(zone.to_utc(truncate(&text(&a[0]).to_ascii_lowercase(), zone.to_local(time))?)))
+    let local = if is_finite(time) { zone.to_local(time) } else { time };
+    let start = truncate(text(&a[0]), local, &call.types[1])?;
+    Ok(Value::Timestamptz(if is_finite(time) { zone.to_utc(start) } else { time }))
 }
 
-fn trunc_interval(a: &[Value], _: &Call<'_>) -> Result<Value> {
+fn trunc_interval(a: &[Value], call: &Call<'_>) -> Result<Value> {
     let mut span = interval(&a[1]);
-    let unit = text(&a[0]).to_ascii_lowercase();
+    let given = text(&a[0]).to_ascii_lowercase();
     let micros = |span: &mut Interval, step: i64| span.micros -= span.micros % step;
     let months = |span: &mut Interval, step: i32| {
         (span.months, span.days, span.micros) = (span.months - span.months % step, 0, 0)
     };
-    match unit.as_str() {
+    match unit_name(&given).unwrap_or("") {
         "microseconds" => {}
         "milliseconds" => micros(&mut span, 1000),
         "second" => micros(&mut span, SECOND_MICROS),
@@ -451,7 +512,7 @@ fn trunc_interval(a: &[Value], _: &Call<'_>) -> Result<Value> {
         "decade" => months(&mut span, 120),
         "century" => months(&mut span, 1200),
         "millennium" => months(&mut span, 12_000),
-        _ => return Err(bad_parameter(format!("unit \"{unit}\" not recognized for type interval"))),
+        _ => return Err(no_unit(&given, &call.types[1])),
     }
     Ok(Value::Interval(span))
 }
@@ -468,7 +529,7 @@ fn age_zoned(a: &[Value], call: &Call<'_>) -> Result<Value> {
 /// Since midnight of today.
 fn age_today(a: &[Value], call: &Call<'_>) -> Result<Value> {
     let zone = zone(call);
-    let today = truncate("day", zone.to_local(call.context.transaction_time))?;
+    let today = truncate("day", zone.to_local(call.context.transaction_time), &Type::Timestamp(None))?;
     let then = if matches!(a[0], Value::Timestamptz(_)) { zone.to_local(moment(&a[0])) } else { moment(&a[0]) };
     Ok(Value::Interval(age_between(today, then)?))
 }
@@ -491,8 +552,8 @@ fn at_zone(a: &[Value], call: &Call<'_>) -> Result<Value> {
         name => zone_named(text(name))?,
     };
     Ok(match &a[1] {
-        Value::Timestamptz(t) if is_finite(*t) => Value::Timestamp(zone.to_local(*t)),
-        Value::Timestamp(t) if is_finite(*t) => Value::Timestamptz(zone.to_utc(*t)),
+        Value::Timestamptz(t) if is_finite(*t) => Value::Timestamp(valid_timestamp(zone.to_local(*t))?),
+        Value::Timestamp(t) if is_finite(*t) => Value::Timestamptz(valid_timestamp(zone.to_utc(*t))?),
         Value::Timestamptz(t) => Value::Timestamp(*t),
         Value::Timestamp(t) => Value::Timestamptz(*t),
         _ => return Err(SqlError::internal(format!("no time zone for {}", call.types[1]))),
@@ -516,6 +577,69 @@ fn make_date(a: &[Value], _: &Call<'_>) -> Result<Value> {
     Ok(Value::Date(days_of(year_zero, month, day) as i32))
 }
 
+/// Microseconds of a time of day given in parts.
+fn clock_of(hour: i64, minute: i64, seconds: f64) -> Result<i64> {
+    let error = || {
+        let message = format!("time field value out of range: {hour}:{minute:02}:{seconds:02}");
+        SqlError::new(SqlState::DATETIME_FIELD_OVERFLOW, message)
+    };
+    if !(0..=24).contains(&hour) || !(0..60).contains(&minute) || !(0.0..=60.0).contains(&seconds) {
+        return Err(error());
+    }
+    let micros = (hour * 3600 + minute * 60) * SECOND_MICROS + (seconds * 1e6).round() as i64;
+    if micros > DAY_MICROS { Err(error()) } else { Ok(micros) }
+}
+
+fn make_time(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    Ok(Value::Time(clock_of(int(&a[0]), int(&a[1]), float(&a[2]))?))
+}
+
+fn make_local(a: &[Value], call: &Call<'_>) -> Result<i64> {
+    let days = moment(&make_date(&a[..3], call)?);
+    let micros = clock_of(int(&a[3]), int(&a[4]), float(&a[5]))?;
+    days.checked_mul(DAY_MICROS)
+        .and_then(|midnight| midnight.checked_add(micros))
+        .ok_or_else(|| out_of_range("timestamp"))
+        .and_then(valid_timestamp)
+}
+
+fn make_timestamp(a: &[Value], call: &Call<'_>) -> Result<Value> {
+    Ok(Value::Timestamp(make_local(a, call)?))
+}
+
+fn make_timestamptz(a: &[Value], call: &Call<'_>) -> Result<Value> {
+    // Unlike with AT TIME ZONE, an offset counts eastward.
+    let zone = match a.get(6).map(text) {
+        Some(name) => {
+            Zone::by_name(name).ok_or_else(|| bad_parameter(format!("time zone \"{name}\" not recognized")))?
+        }
+        None => zone(call),
+    };
+    Ok(Value::Timestamptz(valid_timestamp(zone.to_utc(make_local(a, call)?))?))
+}
+
+/// The start of the stride, counted from an origin, in which a time lies.
+fn bin(a: &[Value], call: &Call<'_>) -> Result<Value> {
+    let (stride, time, origin) = (interval(&a[0]), moment(&a[1]), moment(&a[2]));
+    let error = |message: &str| Err(SqlError::new(SqlState::DATETIME_FIELD_OVERFLOW, message));
+    if !is_finite(time) {
+        return Ok(a[1].clone());
+    }
+    if !is_finite(origin) {
+        return error("origin out of range");
+    }
+    if stride.months != 0 {
+        return Err(SqlError::unsupported("a stride of date_bin with months or years"));
+    }
+    let step = stride.total_micros();
+    if step <= 0 {
+        return error("stride must be greater than zero");
+    }
+    let start = i128::from(origin) + (i128::from(time) - i128::from(origin)).div_euclid(step) * step;
+    let start = valid_timestamp(i64::try_from(start).map_err(|_| out_of_range("timestamp"))?)?;
+    Ok(if matches!(call.result, Type::Timestamptz(_)) { Value::Timestamptz(start) } else { Value::Timestamp(start) })
+}
+
 fn make_interval(a: &[Value], _: &Call<'_>) -> Result<Value> {
     let part = |i: usize| a.get(i).map_or(0, int);
     let error = || out_of_range("interval");
@@ -530,10 +654,50 @@ fn make_interval(a: &[Value], _: &Call<'_>) -> Result<Value> {
     Ok(Value::Interval(Interval { months, days, micros }))
 }
 
-fn justify_hours(a: &[Value], _: &Call<'_>) -> Result<Value> {
-    let span = interval(&a[0]);
-    let days = Interval { months: 0, days: (span.micros / DAY_MICROS) as i32, micros: 0 };
-    Ok(Value::Interval(interval_sum(&Interval { micros: span.micros % DAY_MICROS, ..span }, &days)?))
+/// Hours beyond a day become days, and both get the same sign.
+fn justified_hours(span: &Interval) -> Result<Interval> {
+    let moved = Interval { months: 0, days: (span.micros / DAY_MICROS) as i32, micros: 0 };
+    let mut span = interval_sum(&Interval { micros: span.micros % DAY_MICROS, ..*span }, &moved)?;
+    if span.days > 0 && span.micros < 0 {
+        (span.days, span.micros) = (span.days - 1, span.micros + DAY_MICROS);
+    } else if span.days < 0 && span.micros > 0 {
+        (span.days, span.micros) = (span.days + 1, span.micros - DAY_MICROS);
+    }
+    Ok(span)
+}
+
+/// Days beyond thirty become months, and both get the same sign.
+fn justified_days(span: &Interval) -> Result<Interval> {
+    let moved = Interval { months: span.days / 30, days: 0, micros: 0 };
+    let mut span = interval_sum(&Interval { days: span.days % 30, ..*span }, &moved)?;
+    if span.months > 0 && span.days < 0 {
+        (span.months, span.days) = (span.months - 1, span.days + 30);
+    } else if span.months < 0 && span.days > 0 {
+        (span.months, span.days) = (span.months + 1, span.days - 30);
+    }
+    Ok(span)
+}
+
+/// Both of these, and one sign for all parts.
+fn justified(span: &Interval) -> Result<Interval> {
+    let mut span = justified_days(&justified_hours(span)?)?;
+    let later_negative = |span: &Interval| span.days < 0 || (span.days == 0 && span.micros < 0);
+    let later_positive = |span: &Interval| span.days > 0 || (span.days == 0 && span.micros > 0);
+    if span.months > 0 && later_negative(&span) {
+        (span.months, span.days) = (span.months - 1, span.days + 30);
+    } else if span.months < 0 && later_positive(&span) {
+        (span.months, span.days) = (span.months + 1, span.days - 30);
+    }
+    if span.days > 0 && span.micros < 0 {
+        (span.days, span.micros) = (span.days - 1, span.micros + DAY_MICROS);
+    } else if span.days < 0 && span.micros > 0 {
+        (span.days, span.micros) = (span.days + 1, span.micros - DAY_MICROS);
+    }
+    Ok(span)
+}
+
+fn justify(a: &[Value], justified: fn(&Interval) -> Result<Interval>) -> Result<Value> {
+    Ok(Value::Interval(justified(&interval(&a[0]))?))
 }
 
 fn is_finite_value(a: &[Value], _: &Call<'_>) -> Result<Value> {
@@ -555,6 +719,10 @@ pub(super) const FUNCTIONS: &[Entry] = &[
     Entry::scalar("statement_timestamp", "", "timestamptz", statement_time).stable(),
     Entry::scalar("clock_timestamp", "", "timestamptz", clock_time).volatile(),
     Entry::scalar("localtimestamp", "", "timestamp", local_now).stable(),
+    Entry::scalar("current_timestamp", "int4", "timestamptz", |a, call| with_digits(now, a, call)).stable(),
+    Entry::scalar("localtimestamp", "int4", "timestamp", |a, call| with_digits(local_now, a, call)).stable(),
+    Entry::scalar("localtime", "int4", "time", |a, call| with_digits(local_time, a, call)).stable(),
+    Entry::scalar("current_time", "int4", "time", |a, call| with_digits(local_time, a, call)).stable(),
     Entry::scalar("current_date", "", "date", today).stable(),
     Entry::scalar("localtime", "", "time", local_time).stable(),
     Entry::scalar("current_time", "", "time", local_time).stable(),
@@ -583,7 +751,23 @@ pub(super) const FUNCTIONS: &[Entry] = &[
     Entry::scalar("timezone", "interval timestamp", "timestamptz", at_zone),
     Entry::scalar("make_date", "int4 int4 int4", "date", make_date),
     Entry::scalar("make_interval", "int4 int4 int4 int4 int4 int4 float8", "interval", make_interval),
-    Entry::scalar("justify_hours", "interval", "interval", justify_hours),
+    Entry::scalar("make_interval", "", "interval", make_interval),
+    Entry::scalar("make_interval", "int4", "interval", make_interval),
+    Entry::scalar("make_interval", "int4 int4", "interval", make_interval),
+    Entry::scalar("make_interval", "int4 int4 int4", "interval", make_interval),
+    Entry::scalar("make_interval", "int4 int4 int4 int4", "interval", make_interval),
+    Entry::scalar("make_interval", "int4 int4 int4 int4 int4", "interval", make_interval),
+    Entry::scalar("make_interval", "int4 int4 int4 int4 int4 int4", "interval", make_interval),
+    Entry::scalar("make_time", "int4 int4 float8", "time", make_time),
+    Entry::scalar("make_timestamp", "int4 int4 int4 int4 int4 float8", "timestamp", make_timestamp),
+    Entry::scalar("make_timestamptz", "int4 int4 int4 int4 int4 float8", "timestamptz", make_timestamptz).stable(),
+    Entry::scalar("make_timestamptz", "int4 int4 int4 int4 int4 float8 text", "timestamptz", make_timestamptz),
+    Entry::scalar("date_bin", "interval timestamp timestamp", "timestamp", bin),
+    Entry::scalar("date_bin", "interval timestamptz timestamptz", "timestamptz", bin),
+    Entry::scalar("justify_hours", "interval", "interval", |a, _| justify(a, justified_hours)),
+    Entry::scalar("justify_days", "interval", "interval", |a, _| justify(a, justified_days)),
+    Entry::scalar("justify_interval", "interval", "interval", |a, _| justify(a, justified)),
+    Entry::scalar("isfinite", "interval", "bool", is_finite_value),
     Entry::scalar("isfinite", "timestamptz", "bool", is_finite_value),
     Entry::scalar("isfinite", "timestamp", "bool", is_finite_value),
     Entry::scalar("isfinite", "date", "bool", is_finite_value),
@@ -608,7 +792,9 @@ pub(super) const OPERATORS: &[Entry] = &[
     Entry::scalar("-", "date int4", "date", date_minus),
     Entry::scalar("-", "date date", "int4", dates_apart),
     Entry::scalar("+", "date time", "timestamp", date_plus_time),
+    Entry::scalar("+", "time date", "timestamp", time_plus_date),
     Entry::scalar("+", "time interval", "time", time_plus),
+    Entry::scalar("+", "interval time", "time", time_added),
     Entry::scalar("-", "time interval", "time", time_minus),
     Entry::scalar("-", "time time", "interval", times_apart),
     Entry::scalar("+", "interval interval", "interval", intervals_sum),

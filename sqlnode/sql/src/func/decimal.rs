@@ -163,11 +163,13 @@ pub(super) fn logarithm(x: &Numeric) -> Result<Numeric> {
 
 /// The logarithm to a base.
 pub(super) fn logarithm_base(base: &Numeric, x: &Numeric) -> Result<Numeric> {
+    if base.is_nan() || x.is_nan() {
+        return Ok(Numeric::NaN);
+    }
     check_positive(base)?;
     check_positive(x)?;
     match (base, x) {
         (Numeric::Finite { .. }, Numeric::Finite { .. }) => {}
-        (Numeric::NaN, _) | (_, Numeric::NaN) => return Ok(Numeric::NaN),
         (Numeric::PositiveInfinity, Numeric::PositiveInfinity) => return Ok(Numeric::NaN),
         (Numeric::PositiveInfinity, _) => return Ok(Numeric::zero()),
         _ => return Ok(Numeric::PositiveInfinity),
@@ -176,7 +178,8 @@ pub(super) fn logarithm_base(base: &Numeric, x: &Numeric) -> Result<Numeric> {
     if base == &Numeric::from(1) {
         return Err(division_by_zero());
     }
-    let scale = scale_for(logarithm_weight(estimate_logarithm(x) / below), base.scale().max(x.scale()));
+    let weight = logarithm_weight(estimate_logarithm(x)) - logarithm_weight(below);
+    let scale = scale_for(weight, base.scale().max(x.scale()));
     let digits = scale + GUARD_DIGITS;
     let quotient = (logarithm_digits(x, digits) * ten(digits)) / logarithm_digits(base, digits);
     rounded(quotient, digits, scale)
@@ -189,7 +192,8 @@ fn power_error(message: &str) -> SqlError {
 /// A number to the power of another: multiplied out for whole exponents.
 pub(super) fn power(base: &Numeric, exponent: &Numeric) -> Result<Numeric> {
     if exponent.signum() == 0 && !exponent.is_nan() || base == &Numeric::from(1) {
-        return Numeric::from(1).round(16.max(base.scale()) as i32);
+        let finite = matches!((base, exponent), (Numeric::Finite { .. }, Numeric::Finite { .. }));
+        return if finite { Numeric::from(1).round(16.max(base.scale()) as i32) } else { Ok(Numeric::from(1)) };
     }
     if !matches!((base, exponent), (Numeric::Finite { .. }, Numeric::Finite { .. })) {
         return Numeric::from_float(base.to_f64().powf(exponent.to_f64()), 15);

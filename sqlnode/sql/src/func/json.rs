@@ -1,10 +1,10 @@
 //! JSON operators and functions.
 
-use super::convert::{json_text, to_json};
+use super::convert::{json_key, json_text, to_json};
 use super::registry::{Call, Entry};
 use super::values::{array, bad_parameter, boolean, int, int4, json, text};
 use crate::error::{Result, SqlError, SqlState};
-use crate::types::{Json, Value, encode_text};
+use crate::types::{Json, Value};
 
 fn optional(found: Option<&Json>) -> Value {
     found.map_or(Value::Null, |json| Value::json(json.clone()))
@@ -23,11 +23,11 @@ fn member_text(a: &[Value], _: &Call<'_>) -> Result<Value> {
 }
 
 fn element(a: &[Value], _: &Call<'_>) -> Result<Value> {
-    Ok(optional(json(&a[0]).element(int(&a[1]))))
+    Ok(optional(json(&a[0]).element_or_self(int(&a[1]))))
 }
 
 fn element_text(a: &[Value], _: &Call<'_>) -> Result<Value> {
-    Ok(optional_text(json(&a[0]).element(int(&a[1]))))
+    Ok(optional_text(json(&a[0]).element_or_self(int(&a[1]))))
 }
 
 fn step<'a>(json: &'a Json, key: &str) -> Option<&'a Json> {
@@ -196,6 +196,16 @@ fn change(json: &Json, path: &[&str], what: &Change<'_>) -> Result<Json> {
 
 fn change_at(a: &[Value], what: &Change<'_>) -> Result<Value> {
     let path = array(&a[1]);
+    // Nothing is looked for in what is empty.
+    let creates = !matches!(what, Change::Delete | Change::Set { create: false, .. });
+    let empty = match json(&a[0]) {
+        Json::Array(values) => values.is_empty(),
+        Json::Object(pairs) => pairs.is_empty(),
+        _ => false,
+    };
+    if empty && !creates {
+        return Ok(a[0].clone());
+    }
     if path.values.iter().any(Value::is_null) {
         return Err(SqlError::new(SqlState::NULL_VALUE_NOT_ALLOWED, "path element is null"));
     }
@@ -258,10 +268,45 @@ fn build_object(a: &[Value], call: &Call<'_>) -> Result<Value> {
         if pair[0].is_null() {
             return Err(bad_parameter(format!("argument {}: key must not be null", i * 2 + 1)));
         }
-        let key = encode_text(&pair[0], &call.types[i * 2], &call.context.text());
+        let key = json_key(&pair[0], &call.types[i * 2], call.context)?;
         pairs.push((key, to_json(&pair[1], &call.types[i * 2 + 1], call.context)));
     }
     Ok(Value::json(Json::object(pairs)))
+}
+
+fn object(keys: &[Value], values: &[Value]) -> Result<Value> {
+    let pair = |(key, value): (&Value, &Value)| match key.as_str() {
+        Some(key) => Ok((key.to_string(), value.as_str().map_or(Json::Null, |text| Json::String(text.to_string())))),
+        None => Err(SqlError::new(SqlState::NULL_VALUE_NOT_ALLOWED, "null value not allowed for object key")),
+    };
+    Ok(Value::json(Json::object(keys.iter().zip(values).map(pair).collect::<Result<_>>()?)))
+}
+
+/// `{key, value, key, value}`, or a pair in each row.
+fn object_of_pairs(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    let list = array(&a[0]);
+    let error = |message: &str| Err(SqlError::new(SqlState::ARRAY_SUBSCRIPT_ERROR, message));
+    match list.dimensions.as_slice() {
+        [] => {}
+        [(length, _)] if length % 2 == 0 => {}
+        [_] => return error("array must have even number of elements"),
+        [_, (2, _)] => {}
+        [_, _] => return error("array must have two columns"),
+        _ => return error("wrong number of array subscripts"),
+    }
+    let of_parity = |parity: usize| -> Vec<Value> { list.values.iter().skip(parity).step_by(2).cloned().collect() };
+    object(&of_parity(0), &of_parity(1))
+}
+
+fn object_of_lists(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    let (keys, values) = (array(&a[0]), array(&a[1]));
+    if keys.dimensions.len() > 1 || values.dimensions.len() > 1 {
+        return Err(SqlError::new(SqlState::ARRAY_SUBSCRIPT_ERROR, "wrong number of array subscripts"));
+    }
+    if keys.values.len() != values.values.len() {
+        return Err(SqlError::new(SqlState::ARRAY_SUBSCRIPT_ERROR, "mismatched array dimensions"));
+    }
+    object(&keys.values, &values.values)
 }
 
 fn no_object(_: &[Value], _: &Call<'_>) -> Result<Value> {
@@ -275,6 +320,8 @@ fn no_array(_: &[Value], _: &Call<'_>) -> Result<Value> {
 pub(super) const FUNCTIONS: &[Entry] = &[
     Entry::scalar("jsonb_build_array", "", "jsonb", no_array),
     Entry::scalar("jsonb_build_array", "variadic any", "jsonb", build_array).stable().with_nulls(),
+    Entry::scalar("json_build_array", "", "json", no_array),
+    Entry::scalar("json_build_object", "", "json", no_object),
     Entry::scalar("json_build_array", "variadic any", "json", build_array).stable().with_nulls(),
     Entry::scalar("jsonb_build_object", "", "jsonb", no_object),
     Entry::scalar("jsonb_build_object", "variadic any", "jsonb", build_object).stable().with_nulls(),
@@ -285,6 +332,13 @@ pub(super) const FUNCTIONS: &[Entry] = &[
     Entry::scalar("json_array_length", "json", "int4", array_length),
     Entry::scalar("jsonb_extract_path", "jsonb variadic text", "jsonb", extract_path),
     Entry::scalar("jsonb_extract_path_text", "jsonb variadic text", "text", extract_path_text),
+    Entry::scalar("json_extract_path", "json variadic text", "json", extract_path),
+    Entry::scalar("json_extract_path_text", "json variadic text", "text", extract_path_text),
+    Entry::scalar("json_strip_nulls", "json", "json", strip_nulls),
+    Entry::scalar("jsonb_object", "text[]", "jsonb", object_of_pairs),
+    Entry::scalar("jsonb_object", "text[] text[]", "jsonb", object_of_lists),
+    Entry::scalar("json_object", "text[]", "json", object_of_pairs),
+    Entry::scalar("json_object", "text[] text[]", "json", object_of_lists),
     Entry::scalar("jsonb_set", "jsonb text[] jsonb", "jsonb", set),
     Entry::scalar("jsonb_set", "jsonb text[] jsonb bool", "jsonb", set),
     Entry::scalar("jsonb_insert", "jsonb text[] jsonb", "jsonb", insert),
@@ -301,6 +355,8 @@ pub(super) const OPERATORS: &[Entry] = &[
     Entry::scalar("->", "json int4", "json", element),
     Entry::scalar("->>", "json text", "text", member_text),
     Entry::scalar("->>", "json int4", "text", element_text),
+    Entry::scalar("#>", "json text[]", "json", path),
+    Entry::scalar("#>>", "json text[]", "text", path_text),
     Entry::scalar("#>", "jsonb text[]", "jsonb", path),
     Entry::scalar("#>>", "jsonb text[]", "text", path_text),
     Entry::scalar("@>", "jsonb jsonb", "bool", contains),

@@ -38,4 +38,5 @@ pub use context::{CatalogLookup, EvalContext, NoCatalog, Random, Settings};
 pub use registry::{Accumulator, Kind, Resolved, Rows, Volatility, function_exists, function_kind};
 pub use resolve::{resolve_function, resolve_operator};
 
+pub(crate) use aggregate::stack;
 pub(crate) use registry::all_functions;

@@ -76,6 +76,16 @@ fn choose(functions: &'static [Function], arguments: &[Type]) -> Choice {
         if let Some(candidate) = exact(functions, &assumed) {
             return Choice::One(candidate.resolved());
         }
+        // Of an array and a literal, the literal is an array as well: `array || null`.
+        let array_too = |function: &Function| {
+            function.variadic.is_none() && function.parameters.iter().all(|p| *p == Parameter::AnyArray)
+        };
+        let candidates = functions.iter().filter(|function| array_too(function));
+        if matches!(ty, Type::Array(_))
+            && let Some(candidate) = candidates.filter_map(|function| Candidate::new(function, &assumed)).next()
+        {
+            return Choice::One(candidate.resolved());
+        }
     }
     if let Some(candidate) = exact(functions, &arguments) {
         return Choice::One(candidate.resolved());
@@ -232,16 +242,26 @@ mod tests {
         assert_eq!(operator(Text, "||", Int4), "text integer -> text");
         assert_eq!(operator(Unknown, "||", Unknown), "text text -> text");
         assert_eq!(
-            operator(Timestamptz, "-", Unknown),
+            operator(Timestamptz(None), "-", Unknown),
             "timestamp with time zone timestamp with time zone -> interval"
         );
         assert_eq!(
-            operator(Timestamptz, "+", Interval),
+            operator(Timestamptz(None), "+", Interval(None)),
             "timestamp with time zone interval -> timestamp with time zone"
         );
         assert_eq!(operator(Jsonb, "->", Unknown), "jsonb text -> jsonb");
         assert_eq!(operator(Type::array_of(Int4), "||", Int4), "integer[] integer -> integer[]");
         assert_eq!(operator(Type::array_of(Text), "=", Unknown), "text[] text[] -> boolean");
+        assert_eq!(operator(Type::array_of(Text), "||", Unknown), "text[] text[] -> text[]");
+        assert_eq!(operator(Int4, "^", Int4), "double precision double precision -> double precision");
+        assert_eq!(
+            operator(Time(None), "+", Interval(None)),
+            "time without time zone interval -> time without time zone"
+        );
+        assert_eq!(
+            operator(Interval(None), "+", Time(None)),
+            "interval time without time zone -> time without time zone"
+        );
         assert_eq!(operator(Int4, "=", Text), "42883");
         assert_eq!(operator(Date, "+", Int4), "date integer -> date");
     }

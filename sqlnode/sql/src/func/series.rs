@@ -1,12 +1,12 @@
 //! Functions that give rows.
 
 use super::convert::json_text;
-use super::pattern::split;
+use super::pattern::{flags_without_g, split};
 use super::registry::{Call, Entry, Rows};
 use super::values::{array, bad_parameter, int, interval, json, moment, numeric, text};
 use crate::error::{Result, SqlError};
 use crate::types::calendar::{Zone, add_interval};
-use crate::types::{Interval, Json, Numeric, Type, Value};
+use crate::types::{Interval, Json, Numeric, Record, Type, Value};
 
 fn zero_step() -> SqlError {
     bad_parameter("step size cannot equal zero")
@@ -47,7 +47,7 @@ fn times(a: &[Value], call: &Call<'_>) -> Result<Rows> {
         return Err(zero_step());
     }
     let stop = moment(&a[1]);
-    let zoned = *call.result == Type::Timestamptz;
+    let zoned = *call.result == Type::Timestamptz(None);
     let zone = Zone::session(call.context.time_zone);
     let add = move |time: i64, step: &Interval| {
         if zoned { Ok(zone.to_utc(add_interval(zone.to_local(time), step)?)) } else { add_interval(time, step) }
@@ -92,8 +92,33 @@ fn json_keys(a: &[Value], _: &Call<'_>) -> Result<Rows> {
     }
 }
 
+fn json_pairs(json: &Json) -> Result<&[(String, Json)]> {
+    match json {
+        Json::Object(pairs) => Ok(pairs),
+        _ => Err(bad_parameter("cannot call jsonb_each on a non-object")),
+    }
+}
+
+fn json_values(a: &[Value], _: &Call<'_>) -> Result<Rows> {
+    rows(json_pairs(json(&a[0]))?.iter().map(|(_, value)| Value::json(value.clone())).collect())
+}
+
+fn json_values_text(a: &[Value], _: &Call<'_>) -> Result<Rows> {
+    rows(json_pairs(json(&a[0]))?.iter().map(|(_, value)| json_text(value)).collect())
+}
+
+/// Keys and values as rows.
+fn json_each(a: &[Value], ty: Type, value: fn(&Json) -> Value) -> Result<Rows> {
+    let names: std::sync::Arc<[String]> = ["key".to_string(), "value".to_string()].into();
+    let row = |(key, json): &(String, Json)| {
+        let fields = vec![(Type::Text, Value::text(key)), (ty.clone(), value(json))];
+        Value::Record(std::sync::Arc::new(Record { fields, names: Some(names.clone()) }))
+    };
+    rows(json_pairs(json(&a[0]))?.iter().map(row).collect())
+}
+
 fn split_rows(a: &[Value], _: &Call<'_>) -> Result<Rows> {
-    rows(split(text(&a[0]), text(&a[1]), a.get(2).map_or("", text))?)
+    rows(split(text(&a[0]), text(&a[1]), flags_without_g(a, 2, "regexp_split_to_table")?)?)
 }
 
 fn string_rows(a: &[Value], _: &Call<'_>) -> Result<Rows> {
@@ -120,6 +145,14 @@ pub(super) const FUNCTIONS: &[Entry] = &[
     Entry::set("jsonb_array_elements", "jsonb", "jsonb", json_elements),
     Entry::set("jsonb_array_elements_text", "jsonb", "text", json_elements_text),
     Entry::set("jsonb_object_keys", "jsonb", "text", json_keys),
+    Entry::set("jsonb_object_values", "jsonb", "jsonb", json_values),
+    Entry::set("jsonb_object_values_text", "jsonb", "text", json_values_text),
+    Entry::set("json_object_values", "json", "json", json_values),
+    Entry::set("json_object_values_text", "json", "text", json_values_text),
+    Entry::set("jsonb_each", "jsonb", "record", |a, _| json_each(a, Type::Jsonb, |json| Value::json(json.clone()))),
+    Entry::set("jsonb_each_text", "jsonb", "record", |a, _| json_each(a, Type::Text, json_text)),
+    Entry::set("json_each", "json", "record", |a, _| json_each(a, Type::Json, |json| Value::json(json.clone()))),
+    Entry::set("json_each_text", "json", "record", |a, _| json_each(a, Type::Text, json_text)),
     Entry::set("json_array_elements", "json", "json", json_elements),
     Entry::set("json_array_elements_text", "json", "text", json_elements_text),
     Entry::set("json_object_keys", "json", "text", json_keys),

@@ -312,6 +312,9 @@ fn format(a: &[Value], call: &Call<'_>) -> Result<Value> {
         let kind = chars.next().ok_or_else(|| {
             bad_parameter("unterminated format() type specifier").with_hint("For a single \"%\" use \"%%\".")
         })?;
+        if kind == '*' {
+            return Err(SqlError::unsupported("a width that is an argument of format()"));
+        }
         let value = a.get(next).ok_or_else(|| bad_parameter("too few arguments for format()"))?;
         let printed = || encode_text(value, &call.types[next], &call.context.text());
         let piece = match kind {
@@ -352,6 +355,7 @@ fn chr(a: &[Value], _: &Call<'_>) -> Result<Value> {
     let error = |message: &str| SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, message);
     match int(&a[0]) {
         0 => Err(error("null character not permitted")),
+        ..0 => Err(bad_parameter("character number must be positive")),
         code => {
             let found = u32::try_from(code).ok().and_then(char::from_u32);
             found.map(|c| Value::text(c.to_string())).ok_or_else(|| error("requested character not valid for encoding"))
@@ -409,7 +413,16 @@ fn join_bytes(a: &[Value], _: &Call<'_>) -> Result<Value> {
     Ok(Value::bytes([bytes(&a[0]), bytes(&a[1])].concat()))
 }
 
+/// Text is UTF-8 here, and is converted to and from nothing else.
+fn check_encoding(name: &str) -> Result<()> {
+    match name.to_ascii_lowercase().replace(['-', '_'], "").as_str() {
+        "utf8" | "unicode" => Ok(()),
+        _ => Err(SqlError::unsupported(format!("the encoding \"{name}\""))),
+    }
+}
+
 fn convert_from(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    check_encoding(text(&a[1]))?;
     let valid = std::str::from_utf8(bytes(&a[0])).ok().filter(|text| !text.contains('\0'));
     valid.map(Value::text).ok_or_else(|| {
         SqlError::new(SqlState::CHARACTER_NOT_IN_REPERTOIRE, "invalid byte sequence for encoding \"UTF8\"")
@@ -417,6 +430,7 @@ fn convert_from(a: &[Value], _: &Call<'_>) -> Result<Value> {
 }
 
 fn convert_to(a: &[Value], _: &Call<'_>) -> Result<Value> {
+    check_encoding(text(&a[1]))?;
     Ok(Value::bytes(text(&a[0]).as_bytes()))
 }
 
@@ -461,9 +475,19 @@ fn parse_ident(a: &[Value], _: &Call<'_>) -> Result<Value> {
 
 fn trim_array(a: &[Value], _: &Call<'_>) -> Result<Value> {
     // `trim_array(array, n)`: all but the last n.
-    let array = array(&a[0]);
-    let keep = array.values.len().saturating_sub(int(&a[1]).max(0) as usize);
-    Ok(Value::array(array.element.clone(), array.values[..keep].to_vec()))
+    let mut array = (*array(&a[0])).clone();
+    let length = array.dimensions.first().map_or(0, |(length, _)| *length);
+    let error = || {
+        let message = format!("number of elements to trim must be between 0 and {length}");
+        SqlError::new(SqlState::ARRAY_SUBSCRIPT_ERROR, message)
+    };
+    let trim = usize::try_from(int(&a[1])).ok().filter(|trim| *trim <= length).ok_or_else(error)?;
+    if trim == length {
+        return Ok(Value::array(array.element, Vec::new()));
+    }
+    array.values.truncate(array.values.len() / length.max(1) * (length - trim));
+    array.dimensions[0].0 = length - trim;
+    Ok(Value::Array(std::sync::Arc::new(array)))
 }
 
 pub(super) const FUNCTIONS: &[Entry] = &[

@@ -185,7 +185,8 @@ pub(crate) enum Expr {
     /// Inside a quantified comparison: the left operand (0) or the element (1).
     Element(usize, Type),
     Array(Vec<Expr>, Type),
-    Record(Vec<Expr>),
+    /// Fields, and their names if they are those of a table.
+    Record(Vec<Expr>, Option<Arc<[String]>>),
     Subscript {
         array: Box<Expr>,
         indexes: Vec<Expr>,
@@ -236,7 +237,7 @@ impl Expr {
             | Expr::Same(..)
             | Expr::InList { .. }
             | Expr::Quantified { .. } => Type::Bool,
-            Expr::Record(_) => Type::Record,
+            Expr::Record(..) => Type::Record,
             Expr::Sequence { .. } | Expr::RowId => Type::Int8,
             Expr::Subquery(subquery) => subquery.ty.clone(),
         }
@@ -249,7 +250,7 @@ impl Expr {
             Expr::Call { args, .. } | Expr::Sequence { args, .. } => args.iter().collect(),
             Expr::Compare { left, right, .. } | Expr::Same(left, right) => vec![left, right],
             Expr::Cast { expr, .. } | Expr::Not(expr) | Expr::IsNull(expr) | Expr::IsTruth(expr, _) => vec![expr],
-            Expr::And(list) | Expr::Or(list) | Expr::Record(list) => list.iter().collect(),
+            Expr::And(list) | Expr::Or(list) | Expr::Record(list, _) => list.iter().collect(),
             Expr::Coalesce(list, _) | Expr::Extreme(_, list, _) | Expr::Array(list, _) => list.iter().collect(),
             Expr::Case { branches, otherwise, .. } => {
                 branches.iter().flat_map(|(when, then)| [when, then]).chain([otherwise.as_ref()]).collect()
@@ -271,7 +272,7 @@ impl Expr {
             Expr::Call { args, .. } | Expr::Sequence { args, .. } => args.iter_mut().collect(),
             Expr::Compare { left, right, .. } | Expr::Same(left, right) => vec![left, right],
             Expr::Cast { expr, .. } | Expr::Not(expr) | Expr::IsNull(expr) | Expr::IsTruth(expr, _) => vec![expr],
-            Expr::And(list) | Expr::Or(list) | Expr::Record(list) => list.iter_mut().collect(),
+            Expr::And(list) | Expr::Or(list) | Expr::Record(list, _) => list.iter_mut().collect(),
             Expr::Coalesce(list, _) | Expr::Extreme(_, list, _) | Expr::Array(list, _) => list.iter_mut().collect(),
             Expr::Case { branches, otherwise, .. } => {
                 branches.iter_mut().flat_map(|(when, then)| [when, then]).chain([otherwise.as_mut()]).collect()

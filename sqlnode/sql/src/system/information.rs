@@ -175,7 +175,9 @@ fn facets(ty: &Type) -> Facets {
             facets.scale = modifier.map(|(_, scale)| i32::from(scale));
             facets.radix = Some(10);
         }
-        Type::Timestamptz | Type::Timestamp | Type::Time | Type::Interval => facets.seconds = Some(6),
+        Type::Timestamptz(_) | Type::Timestamp(_) | Type::Time(_) | Type::Interval(_) => {
+            facets.seconds = Some(i32::from(ty.fraction().unwrap_or(6)));
+        }
         Type::Date => facets.seconds = Some(0),
         _ => {}
     }

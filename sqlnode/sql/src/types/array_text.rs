@@ -8,7 +8,7 @@ use crate::error::{Result, SqlError, SqlState};
 /// Elements in an array.
 const ARRAY_ELEMENTS_MAX: usize = 1 << 22;
 /// Dimensions of an array.
-pub(super) const ARRAY_DIMENSIONS_MAX: usize = 6;
+pub(crate) const ARRAY_DIMENSIONS_MAX: usize = 6;
 
 /// Writes an array: `{1,NULL,"a b"}`, with its bounds before it if they don't begin at one.
 pub(super) fn print_array(array: &Array, context: &TextContext<'_>) -> String {
@@ -57,12 +57,18 @@ pub(super) fn parse_array(text: &str, element: &Type, context: &TextContext<'_>)
             .with_detail(detail)
     };
     let mut rest = text.trim();
-    let mut lowers = Vec::new();
+    let mut bounds_given = Vec::new();
     if rest.starts_with('[') {
         let (bounds, body) = rest.split_once('=').ok_or_else(|| error("Missing \"=\" after array dimensions."))?;
         for bound in bounds.trim().trim_start_matches('[').trim_end_matches(']').split("][") {
-            let lower = bound.split_once(':').map_or("1", |(lower, _)| lower);
-            lowers.push(lower.trim().parse::<i32>().map_err(|_| error("Array bounds must be integers."))?);
+            let (lower, upper) = bound.split_once(':').unwrap_or(("1", bound));
+            let integer = |text: &str| text.trim().parse::<i32>().map_err(|_| error("Array bounds must be integers."));
+            let (lower, upper) = (integer(lower)?, integer(upper)?);
+            if upper < lower {
+                let message = "upper bound cannot be less than lower bound";
+                return Err(SqlError::new(SqlState::ARRAY_SUBSCRIPT_ERROR, message));
+            }
+            bounds_given.push((lower, i64::from(upper) - i64::from(lower) + 1));
         }
         rest = body.trim_start();
     }
@@ -93,7 +99,7 @@ pub(super) fn parse_array(text: &str, element: &Type, context: &TextContext<'_>)
             }
             '}' => {
                 let count = counts.pop().ok_or_else(|| error("Unexpected \"}\" character."))?;
-                if expect_element && count > 0 {
+                if expect_element && (count > 0 || !counts.is_empty()) {
                     return Err(error("Unexpected \"}\" character."));
                 }
                 if lengths[counts.len()].replace(count).is_some_and(|before| before != count) {
@@ -129,6 +135,8 @@ pub(super) fn parse_array(text: &str, element: &Type, context: &TextContext<'_>)
                 }
                 let mut item = String::new();
                 let quoted = first == '"';
+                // Spaces at the end count only where they were escaped.
+                let mut escaped_end = 0;
                 if quoted {
                     loop {
                         match chars.next() {
@@ -146,6 +154,7 @@ pub(super) fn parse_array(text: &str, element: &Type, context: &TextContext<'_>)
                     while let Some(&(_, c)) = chars.peek() {
                         if escaped {
                             item.push(c);
+                            escaped_end = item.len();
                             escaped = false;
                         } else if c == '\\' {
                             escaped = true;
@@ -156,7 +165,7 @@ pub(super) fn parse_array(text: &str, element: &Type, context: &TextContext<'_>)
                         }
                         chars.next();
                     }
-                    item.truncate(item.trim_end().len());
+                    item.truncate(item.trim_end().len().max(escaped_end));
                 }
                 if values.len() >= ARRAY_ELEMENTS_MAX {
                     return Err(SqlError::new(
@@ -164,7 +173,7 @@ pub(super) fn parse_array(text: &str, element: &Type, context: &TextContext<'_>)
                         "array size exceeds the maximum allowed",
                     ));
                 }
-                values.push(if !quoted && item.eq_ignore_ascii_case("null") {
+                values.push(if !quoted && escaped_end == 0 && item.eq_ignore_ascii_case("null") {
                     Value::Null
                 } else {
                     decode_text(&item, element, context)?
@@ -176,14 +185,25 @@ pub(super) fn parse_array(text: &str, element: &Type, context: &TextContext<'_>)
     if !counts.is_empty() || rest.is_empty() {
         return Err(error("Unexpected end of input."));
     }
+    let dimensions_differ = || error("Specified array dimensions do not match array contents.");
     if values.is_empty() {
-        return Ok(Array::flat(element.clone(), values));
+        return if bounds_given.is_empty() {
+            Ok(Array::flat(element.clone(), values))
+        } else {
+            Err(dimensions_differ())
+        };
     }
     let lengths: Vec<usize> = lengths.into_iter().map(|length| length.unwrap_or(0)).collect();
     if lengths.iter().product::<usize>() != values.len() {
         return Err(ragged());
     }
-    let lower = |i: usize| lowers.get(i).copied().unwrap_or(1);
+    let as_given = |(given, length): (&(i32, i64), &usize)| given.1 == *length as i64;
+    if !bounds_given.is_empty()
+        && (bounds_given.len() != lengths.len() || !bounds_given.iter().zip(&lengths).all(as_given))
+    {
+        return Err(dimensions_differ());
+    }
+    let lower = |i: usize| bounds_given.get(i).map_or(1, |(lower, _)| *lower);
     let dimensions = lengths.into_iter().enumerate().map(|(i, length)| (length, lower(i))).collect();
     Ok(Array { element: element.clone(), dimensions, values })
 }

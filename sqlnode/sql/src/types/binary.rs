@@ -6,7 +6,7 @@ use num_bigint::{BigInt, Sign};
 use uuid::Uuid;
 
 use super::array_text::ARRAY_DIMENSIONS_MAX;
-use super::calendar::{DAY_MICROS, is_finite};
+use super::calendar::{DAY_MICROS, is_finite, valid_date, valid_timestamp};
 use super::text::fit_text;
 use super::{Array, Interval, Json, Numeric, TextContext, Type, Value, decode_text, encode_text};
 use crate::error::{Result, SqlError, SqlState};
@@ -167,6 +167,11 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// A timestamp as it came, if there is such a one.
+fn moment(micros: i64) -> Result<i64> {
+    if is_finite(micros) { valid_timestamp(micros) } else { Ok(micros) }
+}
+
 /// Reads a value of a type from its binary form; every byte must belong to it.
 pub fn decode_binary(bytes: &[u8], ty: &Type) -> Result<Value> {
     let mut reader = Reader { bytes, ty };
@@ -191,17 +196,20 @@ pub fn decode_binary(bytes: &[u8], ty: &Type) -> Result<Value> {
         ty if ty.is_text() => decode_text(reader.text()?, ty, &TextContext::utc())?,
         Type::Bytea => Value::bytes(reader.rest()),
         Type::Uuid => Value::Uuid(Uuid::from_bytes(reader.take()?)),
-        Type::Timestamptz => Value::Timestamptz(reader.int8()?),
-        Type::Timestamp => Value::Timestamp(reader.int8()?),
-        Type::Date => Value::Date(reader.int4()?),
-        Type::Time => {
+        Type::Timestamptz(_) => Value::Timestamptz(moment(reader.int8()?)?),
+        Type::Timestamp(_) => Value::Timestamp(moment(reader.int8()?)?),
+        Type::Date => Value::Date(match reader.int4()? {
+            infinite @ (i32::MAX | i32::MIN) => infinite,
+            days => valid_date(i64::from(days))?,
+        }),
+        Type::Time(_) => {
             let micros = reader.int8()?;
             if !(0..=DAY_MICROS).contains(&micros) || !is_finite(micros) {
                 return Err(SqlError::new(SqlState::DATETIME_FIELD_OVERFLOW, "time out of range"));
             }
             Value::Time(micros)
         }
-        Type::Interval => {
+        Type::Interval(_) => {
             let (micros, days, months) = (reader.int8()?, reader.int4()?, reader.int4()?);
             Value::Interval(Interval { months, days, micros })
         }
@@ -223,7 +231,7 @@ pub fn decode_binary(bytes: &[u8], ty: &Type) -> Result<Value> {
                 let value = reader.sized(&field)?;
                 fields.push((field, value));
             }
-            Value::Record(Arc::from(fields))
+            Value::Record(Arc::new(super::Record { fields, names: None }))
         }
         _ => Value::text(""),
     };
@@ -319,9 +327,9 @@ mod tests {
             (Type::Numeric(None), "NaN"),
             (Type::Numeric(None), "-Infinity"),
             (Type::Float8, "1.5"),
-            (Type::Timestamptz, "2024-01-02 03:04:05.6+00"),
+            (Type::Timestamptz(None), "2024-01-02 03:04:05.6+00"),
             (Type::Date, "2024-01-02"),
-            (Type::Interval, "1 mon -2 days 03:00:00"),
+            (Type::Interval(None), "1 mon -2 days 03:00:00"),
             (Type::Uuid, "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
             (Type::Jsonb, r#"{"a": [1, null]}"#),
             (Type::array_of(Type::Text), "{{a,NULL},{\"\",d}}"),

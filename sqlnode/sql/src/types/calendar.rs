@@ -58,6 +58,18 @@ pub(crate) fn month_days(year: i64, month: i64) -> i64 {
     }
 }
 
+/// The moment, if it is within PostgreSQL's calendar: from 4714-11-24 BC to the end of 294276.
+pub(crate) fn valid_timestamp(timestamp: i64) -> Result<i64> {
+    let valid = (-211_813_488_000_000_000..9_223_371_331_200_000_000).contains(&timestamp);
+    if valid { Ok(timestamp) } else { Err(out_of_range("timestamp")) }
+}
+
+/// The day, if it is within PostgreSQL's calendar: from 4714-11-24 BC to 5874897-12-31.
+pub(crate) fn valid_date(days: i64) -> Result<i32> {
+    let valid = (-2_451_545..2_145_031_949).contains(&days);
+    if valid { Ok(days as i32) } else { Err(out_of_range("date")) }
+}
+
 /// The error for what lies outside the calendar.
 pub(crate) fn out_of_range(what: &str) -> SqlError {
     SqlError::new(SqlState::DATETIME_FIELD_OVERFLOW, format!("{what} out of range"))
@@ -73,13 +85,10 @@ impl Civil {
         days_of(self.year, self.month, self.day)
     }
 
-    /// Microseconds since 2000-01-01, within PostgreSQL's range (4713 BC to 294276 AD).
+    /// Microseconds since 2000-01-01, within PostgreSQL's range (4714 BC to 294276 AD).
     pub(crate) fn timestamp(&self) -> Result<i64> {
-        if self.year < -4712 || self.year > 294_276 {
-            return Err(out_of_range("timestamp"));
-        }
         let micros = self.days().checked_mul(DAY_MICROS).and_then(|days| days.checked_add(self.micros));
-        micros.filter(|&t| is_finite(t)).ok_or_else(|| out_of_range("timestamp"))
+        micros.ok_or_else(|| out_of_range("timestamp")).and_then(valid_timestamp)
     }
 }
 
@@ -120,6 +129,14 @@ impl Zone {
             "eest" | "msk" => hours(3),
             "jst" => hours(9),
             _ => TimeZone::get(name).ok().map(|zone| Zone::Rules(Box::new(zone))),
+        }
+    }
+
+    /// The zone that `AT TIME ZONE` names: there an offset is one of POSIX, hours *west* of Greenwich.
+    pub(crate) fn posix_by_name(name: &str) -> Option<Zone> {
+        match parse_offset(name.trim()) {
+            Some(east) => Some(Zone::Fixed(-east)),
+            None => Zone::by_name(name),
         }
     }
 

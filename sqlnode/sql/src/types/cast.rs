@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use super::calendar::{DAY_MICROS, Zone, is_finite};
-use super::text::{fit_text, out_of_range, truncate_name};
+use super::calendar::{DAY_MICROS, Zone, is_finite, valid_timestamp};
+use super::text::{fit_fraction, fit_text, out_of_range, truncate_name};
 use super::{Array, Category, Json, Numeric, Type, Value, decode_text, encode_text};
 use crate::error::{Result, SqlError, SqlState};
 use crate::func::EvalContext;
@@ -73,10 +73,12 @@ pub fn find_cast(from: &Type, to: &Type) -> Option<CastContext> {
         (Type::Bool, Type::Int4) | (Type::Int4, Type::Bool) => Explicit,
         (Type::CharByte, Type::Int4) | (Type::Int4, Type::CharByte) => Explicit,
         // Dates and times.
-        (Type::Date, Type::Timestamp | Type::Timestamptz) | (Type::Timestamp, Type::Timestamptz) => Implicit,
-        (Type::Time, Type::Interval) => Implicit,
-        (Type::Timestamptz | Type::Timestamp, Type::Timestamp | Type::Date | Type::Time) => Assignment,
-        (Type::Interval, Type::Time) => Assignment,
+        (Type::Date, Type::Timestamp(_) | Type::Timestamptz(_)) | (Type::Timestamp(_), Type::Timestamptz(_)) => {
+            Implicit
+        }
+        (Type::Time(_), Type::Interval(_)) => Implicit,
+        (Type::Timestamptz(_) | Type::Timestamp(_), Type::Timestamp(_) | Type::Date | Type::Time(_)) => Assignment,
+        (Type::Interval(_), Type::Time(_)) => Assignment,
         // JSON.
         (Type::Json, Type::Jsonb) | (Type::Jsonb, Type::Json) => Assignment,
         (Type::Jsonb, Type::Bool) => Explicit,
@@ -107,6 +109,10 @@ pub fn cast(value: &Value, from: &Type, to: &Type, how: CastContext, context: &E
         (Value::Text(content), Type::Char(None)) => Value::text(content.trim_end_matches(' ')),
         (Value::Text(content), Type::Name) => Value::text(truncate_name(content)),
         (Value::Text(_), Type::Text | Type::Varchar(None) | Type::Unknown) => value.clone(),
+        // An explicit cast cuts what is too long for `varchar(n)`, in an array's elements too.
+        (Value::Text(content), Type::Array(_)) if how == Explicit && to.base() != *to => {
+            cast(&decode_text(content, &to.base(), &text)?, &to.base(), to, how, context)?
+        }
         (Value::Text(content), _) => decode_text(content, to, &text)?,
         (Value::Array(array), Type::Array(element)) => {
             if array.element == **element {
@@ -139,7 +145,9 @@ pub fn cast(value: &Value, from: &Type, to: &Type, how: CastContext, context: &E
         (Value::Oid(_), to) if to.is_oid() => value.clone(),
         (Value::Int2(_) | Value::Int4(_) | Value::Int8(_), to) if to.is_oid() => {
             let number = value.as_i64().unwrap_or_default();
-            let oid = u32::try_from(number).ok().or_else(|| i32::try_from(number).ok().map(|v| v as u32));
+            // A negative number wraps as in C, but for a bigint.
+            let wrapped = || i32::try_from(number).ok().filter(|_| !matches!(value, Value::Int8(_))).map(|v| v as u32);
+            let oid = u32::try_from(number).ok().or_else(wrapped);
             Value::Oid(oid.ok_or_else(|| out_of_range(&Type::Oid))?)
         }
         (Value::Bool(value), Type::Int4) => Value::Int4(i32::from(*value)),
@@ -149,7 +157,7 @@ pub fn cast(value: &Value, from: &Type, to: &Type, how: CastContext, context: &E
             Value::CharByte(i8::try_from(*value).map_err(|_| out_of_range(&Type::CharByte))? as u8)
         }
         (value, to) if number_rank(to).is_some() && is_number(value) => cast_number(value, to)?,
-        (value, to) => cast_time(value, to, context)?.ok_or_else(|| cannot(from, to))?,
+        (value, to) => fit_fraction(cast_time(value, to, context)?.ok_or_else(|| cannot(from, to))?, to)?,
     })
 }
 
@@ -183,7 +191,14 @@ fn to_float(value: &Value) -> f64 {
 
 fn cast_number(value: &Value, to: &Type) -> Result<Value> {
     let overflow = || out_of_range(to);
-    let integer = || to_integer(value).ok_or_else(overflow);
+    let integer = || {
+        let what = match value {
+            Value::Numeric(Numeric::NaN) => "NaN",
+            Value::Numeric(Numeric::PositiveInfinity | Numeric::NegativeInfinity) => "infinity",
+            _ => return to_integer(value).ok_or_else(overflow),
+        };
+        Err(SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, format!("cannot convert {what} to {to}")))
+    };
     Ok(match to {
         Type::Int2 => Value::Int2(integer()?.try_into().map_err(|_| overflow())?),
         Type::Int4 => Value::Int4(integer()?.try_into().map_err(|_| overflow())?),
@@ -195,7 +210,8 @@ fn cast_number(value: &Value, to: &Type) -> Result<Value> {
                 Value::Float4(value) => *value,
                 _ => wide as f32,
             };
-            if (narrow.is_infinite() && wide.is_finite()) || (narrow == 0.0 && wide != 0.0) {
+            let finite = wide.is_finite() || matches!(value, Value::Numeric(Numeric::Finite { .. }));
+            if (narrow.is_infinite() && finite) || (narrow == 0.0 && wide != 0.0) {
                 return Err(overflow());
             }
             Value::Float4(narrow)
@@ -243,6 +259,7 @@ fn cast_time(value: &Value, to: &Type, context: &EvalContext<'_>) -> Result<Opti
         i32::MIN => Ok(i64::MIN),
         days => i64::from(days)
             .checked_mul(DAY_MICROS)
+            .and_then(|micros| valid_timestamp(micros).ok())
             .ok_or_else(|| SqlError::new(SqlState::DATETIME_FIELD_OVERFLOW, "date out of range for timestamp")),
     };
     let to_date = |local: i64| match local {
@@ -253,30 +270,30 @@ fn cast_time(value: &Value, to: &Type, context: &EvalContext<'_>) -> Result<Opti
     let finite = |moment: i64, f: &dyn Fn(i64) -> i64| if is_finite(moment) { f(moment) } else { moment };
     let local = |moment: i64| finite(moment, &|t| zone().to_local(t));
     Ok(Some(match (value, to) {
-        (Value::Timestamptz(_), Type::Timestamptz)
-        | (Value::Timestamp(_), Type::Timestamp)
+        (Value::Timestamptz(_), Type::Timestamptz(_))
+        | (Value::Timestamp(_), Type::Timestamp(_))
         | (Value::Date(_), Type::Date)
-        | (Value::Time(_), Type::Time)
-        | (Value::Interval(_), Type::Interval)
+        | (Value::Time(_), Type::Time(_))
+        | (Value::Interval(_), Type::Interval(_))
         | (Value::Bool(_), Type::Bool)
         | (Value::CharByte(_), Type::CharByte)
         | (Value::Bytea(_), Type::Bytea)
         | (Value::Uuid(_), Type::Uuid)
         | (Value::Jsonb(_), Type::Jsonb | Type::Json)
         | (Value::Record(_), Type::Record) => value.clone(),
-        (Value::Date(days), Type::Timestamp) => Value::Timestamp(date_to_micros(*days)?),
-        (Value::Date(days), Type::Timestamptz) => {
+        (Value::Date(days), Type::Timestamp(_)) => Value::Timestamp(date_to_micros(*days)?),
+        (Value::Date(days), Type::Timestamptz(_)) => {
             Value::Timestamptz(finite(date_to_micros(*days)?, &|t| zone().to_utc(t)))
         }
-        (Value::Timestamp(t), Type::Timestamptz) => Value::Timestamptz(finite(*t, &|t| zone().to_utc(t))),
-        (Value::Timestamptz(t), Type::Timestamp) => Value::Timestamp(local(*t)),
+        (Value::Timestamp(t), Type::Timestamptz(_)) => Value::Timestamptz(finite(*t, &|t| zone().to_utc(t))),
+        (Value::Timestamptz(t), Type::Timestamp(_)) => Value::Timestamp(local(*t)),
         (Value::Timestamptz(t), Type::Date) => Value::Date(to_date(local(*t))),
         (Value::Timestamp(t), Type::Date) => Value::Date(to_date(*t)),
-        (Value::Timestamptz(t), Type::Time) if is_finite(*t) => Value::Time(local(*t).rem_euclid(DAY_MICROS)),
-        (Value::Timestamp(t), Type::Time) if is_finite(*t) => Value::Time(t.rem_euclid(DAY_MICROS)),
-        (Value::Timestamptz(_) | Value::Timestamp(_), Type::Time) => Value::Null,
-        (Value::Time(t), Type::Interval) => Value::Interval(super::Interval { months: 0, days: 0, micros: *t }),
-        (Value::Interval(interval), Type::Time) => Value::Time(interval.micros.rem_euclid(DAY_MICROS)),
+        (Value::Timestamptz(t), Type::Time(_)) if is_finite(*t) => Value::Time(local(*t).rem_euclid(DAY_MICROS)),
+        (Value::Timestamp(t), Type::Time(_)) if is_finite(*t) => Value::Time(t.rem_euclid(DAY_MICROS)),
+        (Value::Timestamptz(_) | Value::Timestamp(_), Type::Time(_)) => Value::Null,
+        (Value::Time(t), Type::Interval(_)) => Value::Interval(super::Interval { months: 0, days: 0, micros: *t }),
+        (Value::Interval(interval), Type::Time(_)) => Value::Time(interval.micros.rem_euclid(DAY_MICROS)),
         _ => return Ok(None),
     }))
 }
@@ -288,7 +305,9 @@ pub fn common_type(types: &[Type], what: &str) -> Result<Type> {
     let mut known = types.iter().filter(|ty| **ty != Type::Unknown);
     let Some(first) = known.next() else { return Ok(Type::Text) };
     if known.clone().all(|ty| ty == first) {
-        return Ok(first.clone());
+        // A modifier stays only where all share it: a literal has none.
+        let alike = types.iter().all(|ty| ty == first);
+        return Ok(if alike { first.clone() } else { first.base() });
     }
     let mut best = first.base();
     for ty in known {
@@ -304,8 +323,8 @@ pub fn common_type(types: &[Type], what: &str) -> Result<Type> {
         if forward && !best.is_preferred() && (!backward || ty.is_preferred()) {
             best = ty;
         } else if !backward {
-            let message = format!("{what} types {best} and {ty} cannot be matched");
-            return Err(SqlError::new(SqlState::DATATYPE_MISMATCH, message));
+            let message = format!("{what} could not convert type {ty} to {best}");
+            return Err(SqlError::new(SqlState::CANNOT_COERCE, message));
         }
     }
     debug_assert!(best.category() != Category::Unknown, "unknown types were filtered out");
@@ -337,7 +356,7 @@ mod tests {
             (Type::Varchar(Some(3)), Type::Text, Some(Implicit)),
             (Type::Bool, Type::Int4, Some(Explicit)),
             (Type::Bool, Type::Int8, None),
-            (Type::Date, Type::Timestamptz, Some(Implicit)),
+            (Type::Date, Type::Timestamptz(None), Some(Implicit)),
             (Type::Uuid, Type::Int4, None),
             (Type::Unknown, Type::Uuid, Some(Implicit)),
             (Type::Oid, Type::Regclass, Some(Implicit)),
@@ -361,7 +380,10 @@ mod tests {
         );
         assert_eq!(convert("3000000000", &Type::Int8, &Type::Int4, Assignment).unwrap_err().state.as_str(), "22003");
         assert_eq!(convert("x", &Type::Text, &Type::Int4, Explicit).unwrap_err().state.as_str(), "22P02");
-        assert_eq!(convert("2024-01-02", &Type::Date, &Type::Timestamptz, Implicit).unwrap(), "2024-01-02 00:00:00+00");
+        assert_eq!(
+            convert("2024-01-02", &Type::Date, &Type::Timestamptz(None), Implicit).unwrap(),
+            "2024-01-02 00:00:00+00"
+        );
         assert_eq!(
             convert("{1,2}", &Type::array_of(Type::Int4), &Type::array_of(Type::Text), Explicit).unwrap(),
             "{1,2}"
@@ -376,6 +398,9 @@ mod tests {
         assert_eq!(common(&[Type::Int4, Type::Float8, Type::Numeric(None)]).unwrap(), "double precision");
         assert_eq!(common(&[Type::Unknown, Type::Unknown]).unwrap(), "text");
         assert_eq!(common(&[Type::Varchar(Some(3)), Type::Varchar(Some(3))]).unwrap(), "character varying(3)");
+        assert_eq!(common(&[Type::Varchar(Some(3)), Type::Unknown]).unwrap(), "character varying");
+        assert_eq!(common(&[Type::Numeric(Some((5, 2))), Type::Unknown]).unwrap(), "numeric");
+        assert_eq!(common(&[Type::Bytea, Type::Uuid]).unwrap_err().state.as_str(), "42846");
         assert_eq!(common(&[Type::Name, Type::Text]).unwrap(), "text");
         assert_eq!(common(&[Type::Int4, Type::Text]).unwrap_err().state.as_str(), "42804");
     }

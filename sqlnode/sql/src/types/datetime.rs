@@ -4,7 +4,8 @@
 //! it can be; fields that are set twice or never make the text invalid.
 
 use super::calendar::{
-    Civil, DAY_MICROS, SECOND_MICROS, UNIX_OFFSET_SECONDS, Zone, days_of, month_days, out_of_range, parse_offset,
+    Civil, DAY_MICROS, SECOND_MICROS, UNIX_OFFSET_SECONDS, Zone, date_of, days_of, month_days, out_of_range,
+    parse_offset, valid_date, valid_timestamp,
 };
 use super::{Interval, TextContext};
 use crate::error::{Result, SqlError, SqlState};
@@ -25,7 +26,10 @@ pub(crate) enum Moment {
 /// The fields found in the text.
 #[derive(Default)]
 pub(crate) struct Parsed {
+    /// Year, month, day.
     date: Option<(i64, i64, i64)>,
+    /// The year was written with two digits, or one: it is near 2000, unless it is before Christ.
+    short_year: bool,
     time: Option<i64>,
     zone: Option<Zone>,
     afternoon: Option<bool>,
@@ -90,31 +94,31 @@ fn month_by_name(word: &str) -> Option<i64> {
     (word.len() == 3 || word == full[at] || word == "sept").then_some(at as i64 + 1)
 }
 
-fn year_of(text: &str) -> Option<i64> {
-    let year = number(text)?;
-    Some(match text.len() {
-        1 | 2 if year < 70 => year + 2000,
-        1 | 2 => year + 1900,
-        _ => year,
-    })
-}
+/// A date of numbers, and whether its year is short.
+type DateToken = ((i64, i64, i64), bool);
 
-/// `2024-01-02`, `1/2/2024`, `2.1.2024`-like dates with numbers only, or a month's name in between.
-fn date_token(token: &str) -> Option<(i64, i64, i64)> {
+/// `2024-01-02`, `1/2/2024`, `2.1.2024`-like dates with numbers only, a month's name in between, or `2024-366`.
+fn date_token(token: &str) -> Option<DateToken> {
     let separator = token.chars().find(|c| matches!(c, '-' | '/' | '.'))?;
     let parts: Vec<&str> = token.split(separator).collect();
-    let [a, b, c] = parts[..] else { return None };
-    if let Some(month) = month_by_name(b) {
-        return if a.len() > 2 {
-            Some((year_of(a)?, month, number(c)?))
-        } else {
-            Some((year_of(c)?, month, number(a)?))
-        };
-    }
-    if let Some(month) = month_by_name(a) {
-        return Some((year_of(c)?, month, number(b)?));
-    }
-    if a.len() >= 3 { Some((year_of(a)?, number(b)?, number(c)?)) } else { Some((year_of(c)?, number(a)?, number(b)?)) }
+    let (year, month, day) = match parts[..] {
+        [a, b, c] => match (month_by_name(a), month_by_name(b)) {
+            (None, Some(month)) if a.len() > 2 => (a, month, number(c)?),
+            (None, Some(month)) => (c, month, number(a)?),
+            (Some(month), _) => (c, month, number(b)?),
+            (None, None) if a.len() > 2 => (a, number(b)?, number(c)?),
+            (None, None) => (c, number(a)?, number(b)?),
+        },
+        // A year and its day.
+        [a, b] if a.len() > 2 && b.len() == 3 => {
+            let year = number(a)?;
+            let day_of_year = number(b).filter(|day| (1..=366).contains(day))?;
+            let (_, month, day) = date_of(days_of(year, 1, 1) + day_of_year - 1);
+            (a, month, day)
+        }
+        _ => return None,
+    };
+    Some(((number(year)?, month, day), year.len() <= 2))
 }
 
 impl Parsed {
@@ -122,16 +126,15 @@ impl Parsed {
         let (mut year, month, day) = self.date.ok_or_else(|| invalid("timestamp", text))?;
         if self.before_christ {
             year = 1 - year;
+        } else if self.short_year {
+            year += if year < 70 { 2000 } else { 1900 };
         } else if year == 0 {
             return Err(field_overflow(text));
         }
         if !(1..=12).contains(&month) || day < 1 || day > month_days(year, month) {
             return Err(field_overflow(text));
         }
-        if !(-4712..=294_276).contains(&year) {
-            return Err(out_of_range("timestamp"));
-        }
-        Ok(days_of(year, month, day))
+        Ok(i64::from(valid_date(days_of(year, month, day))?))
     }
 
     fn finish_time(&self, text: &str) -> Result<i64> {
@@ -199,14 +202,28 @@ pub(crate) fn parse(text: &str, kind: &str, context: &TextContext<'_>) -> Result
                 if parsed.time.replace(clock(token).ok_or_else(|| field_overflow(text))?).is_some() {
                     return Err(error());
                 }
-            } else if let Some(date) = date_token(token) {
+            } else if kind == "time" && (token.len() == 6 || token.len() == 4) && number(token).is_some() {
+                let split = format!("{}:{}:{}", &token[..2], &token[2..4], token.get(4..6).unwrap_or("00"));
+                if parsed.time.replace(clock(&split).ok_or_else(|| field_overflow(text))?).is_some() {
+                    return Err(error());
+                }
+            } else if let Some((date, short_year)) = date_token(token) {
                 if parsed.date.replace(date).is_some() {
                     return Err(error());
                 }
+                parsed.short_year = short_year;
+            } else if token.len() == 6 && parsed.date.is_none() && month_name.is_none() && number(token).is_some() {
+                let part = |range: std::ops::Range<usize>| number(&token[range]);
+                parsed.date = part(0..2).zip(part(2..4)).zip(part(4..6)).map(|((y, m), d)| (y, m, d));
+                parsed.short_year = true;
             } else if token.len() == 8 && parsed.date.is_none() && number(token).is_some() {
                 let part = |range: std::ops::Range<usize>| number(&token[range]);
                 parsed.date = part(0..4).zip(part(4..6)).zip(part(6..8)).map(|((y, m), d)| (y, m, d));
-            } else if parsed.date.is_some() && parsed.time.is_none() && (token.len() == 6 || token.len() == 4) {
+            } else if parsed.date.is_some()
+                && parsed.time.is_none()
+                && (token.len() == 6 || token.len() == 4)
+                && number(token).is_some()
+            {
                 let split = format!("{}:{}:{}", &token[..2], &token[2..4], token.get(4..6).unwrap_or("00"));
                 parsed.time = Some(clock(&split).ok_or_else(error)?);
             } else if let Some(value) = number(token) {
@@ -230,6 +247,25 @@ pub(crate) fn parse(text: &str, kind: &str, context: &TextContext<'_>) -> Result
             return Err(error());
         }
         let word = &rest[..end];
+        // `Jan-08-1999`
+        if month_by_name(word).is_some() && rest[end..].starts_with(['-', '/', '.']) {
+            let token = &rest[..token_end(&|c: char| c.is_whitespace() || c == ',')];
+            let (date, short_year) = date_token(token).ok_or_else(error)?;
+            if parsed.date.replace(date).is_some() {
+                return Err(error());
+            }
+            parsed.short_year = short_year;
+            rest = &rest[token.len()..];
+            continue;
+        }
+        // A Julian day.
+        if word == "j" && parsed.date.is_none() {
+            let digits = &rest[1..][..rest[1..].bytes().take_while(u8::is_ascii_digit).count()];
+            let day = number(digits).ok_or_else(error)?;
+            parsed.date = date_from(day - JULIAN_DAY_2000);
+            rest = &rest[1 + digits.len()..];
+            continue;
+        }
         // The letter between a date and its time.
         if word == "t" && parsed.date.is_some() && parsed.time.is_none() {
             rest = &rest[end..];
@@ -270,16 +306,8 @@ pub(crate) fn parse(text: &str, kind: &str, context: &TextContext<'_>) -> Result
         (None, []) => {}
         (Some(month), [a, b]) => {
             let (day, year) = if a & LOOSE_SHORT != 0 { (a, b) } else { (b, a) };
-            let short = *year & LOOSE_SHORT != 0;
-            let year = year & !LOOSE_SHORT;
-            let year = if !short {
-                year
-            } else if year < 70 {
-                year + 2000
-            } else {
-                year + 1900
-            };
-            parsed.date = Some((year, month, day & !LOOSE_SHORT));
+            parsed.short_year = *year & LOOSE_SHORT != 0;
+            parsed.date = Some((year & !LOOSE_SHORT, month, day & !LOOSE_SHORT));
         }
         _ => return Err(error()),
     }
@@ -288,6 +316,9 @@ pub(crate) fn parse(text: &str, kind: &str, context: &TextContext<'_>) -> Result
     }
     Ok(Moment::Local(parsed))
 }
+
+/// The Julian day number of 2000-01-01.
+const JULIAN_DAY_2000: i64 = 2_451_545;
 
 /// Marks a number of one or two digits, which is a day or a short year.
 const LOOSE_SHORT: i64 = 1 << 40;
@@ -301,7 +332,7 @@ pub(crate) fn parse_timestamptz(text: &str, context: &TextContext<'_>) -> Result
         Moment::Local(parsed) => {
             let local = local_timestamp(&parsed, text, "timestamp with time zone")?;
             let zone = parsed.zone.unwrap_or_else(|| Zone::session(context.time_zone));
-            Ok(zone.to_utc(local))
+            valid_timestamp(zone.to_utc(local))
         }
     }
 }
@@ -335,7 +366,7 @@ pub(crate) fn parse_date(text: &str, context: &TextContext<'_>) -> Result<i32> {
             i32::try_from(local.div_euclid(DAY_MICROS)).map_err(|_| out_of_range("date"))
         }
         Moment::Local(parsed) if parsed.date.is_none() => Err(invalid("date", text)),
-        Moment::Local(parsed) => i32::try_from(parsed.finish_date(text)?).map_err(|_| out_of_range("date")),
+        Moment::Local(parsed) => valid_date(parsed.finish_date(text)?),
     }
 }
 
@@ -384,13 +415,29 @@ pub(crate) fn parse_interval(text: &str) -> Result<Interval> {
     let error = || invalid("interval", text);
     let lower = text.trim().to_ascii_lowercase();
     let mut sum = [0f64; 3];
-    let mut exact_micros = 0i64;
+    let mut exact_micros = 0i128;
     let mut found = false;
     if let Some(iso) = lower.strip_prefix('p') {
         let (mut rest, mut in_time) = (iso, false);
         while !rest.is_empty() {
             if let Some(after) = rest.strip_prefix('t') {
                 (rest, in_time) = (after, true);
+                continue;
+            }
+            // The alternative form, `P0001-02-03T04:05:06`.
+            let part = &rest[..rest.find('t').unwrap_or(rest.len())];
+            let separated = part.contains(':') || part.bytes().skip(1).any(|b| b == b'-');
+            if separated && part.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b':' | b'.')) {
+                if in_time {
+                    exact_micros += i128::from(clock(part).ok_or_else(error)?);
+                } else {
+                    let numbers: Option<Vec<i64>> = part.split('-').map(number).collect();
+                    let [years, months, days] = numbers.ok_or_else(error)?[..] else { return Err(error()) };
+                    sum[0] += (years * 12 + months) as f64;
+                    sum[1] += days as f64;
+                }
+                found = true;
+                rest = &rest[part.len()..];
                 continue;
             }
             let end = rest.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(error)?;
@@ -428,7 +475,7 @@ pub(crate) fn parse_interval(text: &str) -> Result<Interval> {
                 let mut parts = body.splitn(2, ':');
                 let hours = parts.next().and_then(number).ok_or_else(error)?;
                 let rest = clock(&format!("0:{}", parts.next().unwrap_or(""))).ok_or_else(error)?;
-                exact_micros += sign * (hours * 3600 * SECOND_MICROS + rest);
+                exact_micros += i128::from(sign * (hours * 3600 * SECOND_MICROS + rest));
             } else if let Some((years, months)) = body.split_once('-') {
                 let months = number(years).ok_or_else(error)? * 12 + number(months).ok_or_else(error)?;
                 sum[0] += (sign * months) as f64;
@@ -461,7 +508,7 @@ pub(crate) fn parse_interval(text: &str) -> Result<Interval> {
         (true, true) => Ok(Interval {
             months: sum[0] as i32,
             days: sum[1] as i32,
-            micros: (sum[2].round() as i64).saturating_add(exact_micros),
+            micros: i64::try_from(sum[2].round() as i128 + exact_micros).unwrap_or(i64::MAX),
         }),
         (false, _) => Err(error()),
         _ => Err(SqlError::new(
@@ -471,12 +518,14 @@ pub(crate) fn parse_interval(text: &str) -> Result<Interval> {
     }
 }
 
-/// Puts a space between an amount and its unit (`5min`).
+/// Puts a space between an amount and its unit, and after the unit (`5min3s`).
 fn split_units(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 8);
     let mut before = ' ';
     for c in text.chars() {
-        if c.is_ascii_alphabetic() && (before.is_ascii_digit() || before == '.') {
+        let unit_begins = c.is_ascii_alphabetic() && (before.is_ascii_digit() || before == '.');
+        let unit_ends = before.is_ascii_alphabetic() && (c.is_ascii_digit() || matches!(c, '+' | '-' | '.'));
+        if unit_begins || unit_ends {
             out.push(' ');
         }
         out.push(c);
@@ -529,6 +578,7 @@ mod tests {
             ("2024-01-01 00:00 Nowhere/Land", "22023"),
             ("é", "22007"),
             ("1é-2", "22007"),
+            ("2024-01-01 1éé1", "22007"),
         ] {
             assert_eq!(parse_timestamptz(text, &context).unwrap_err().state.as_str(), state, "{text}");
         }
@@ -553,7 +603,8 @@ mod tests {
             let value = parse_interval(text).unwrap_or_else(|e| panic!("{text}: {e}"));
             assert_eq!(print_interval(&value), printed, "{text}");
         }
-        for bad in ["", "1 foo", "day", "99999999999 years", "P1", "1::2"] {
+        let long = "999999999:00 ".repeat(5);
+        for bad in ["", "1 foo", "day", "99999999999 years", "P1", "1::2", "P1-2T3", long.as_str()] {
             assert!(parse_interval(bad).is_err(), "{bad}");
         }
     }

@@ -61,6 +61,25 @@ impl Json {
         values.get(usize::try_from(index).ok()?)
     }
 
+    /// The value itself as the only element, as PostgreSQL's operators take a bare value for an array of it.
+    pub(crate) fn element_or_self(&self, index: i64) -> Option<&Json> {
+        match self {
+            Json::Array(_) | Json::Object(_) => self.element(index),
+            bare => (index == 0 || index == -1).then_some(bare),
+        }
+    }
+
+    /// Bytes that it takes in memory, roughly.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        std::mem::size_of::<Json>()
+            + match self {
+                Json::String(text) => text.len(),
+                Json::Array(values) => values.iter().map(Json::memory_bytes).sum(),
+                Json::Object(pairs) => pairs.iter().map(|(key, value)| key.len() + 24 + value.memory_bytes()).sum(),
+                _ => 0,
+            }
+    }
+
     /// What `jsonb_typeof` says.
     pub fn type_name(&self) -> &'static str {
         match self {
@@ -77,7 +96,7 @@ impl Json {
     pub fn contains(&self, other: &Json) -> bool {
         match (self, other) {
             (Json::Object(_), Json::Object(wanted)) => {
-                wanted.iter().all(|(key, value)| self.member(key).is_some_and(|have| have.contains(value)))
+                wanted.iter().all(|(key, value)| self.member(key).is_some_and(|have| have.contains_nested(value)))
             }
             (Json::Array(have), Json::Array(wanted)) => {
                 wanted.iter().all(|value| have.iter().any(|candidate| candidate.contains_nested(value)))
@@ -473,5 +492,6 @@ mod tests {
         assert!(contains("[1,2]", "1"));
         assert!(!contains("[[1,2]]", "[1]"));
         assert!(!contains(r#"{"a":1}"#, r#"{"a":2}"#));
+        assert!(!contains(r#"{"a":[1]}"#, r#"{"a":1}"#));
     }
 }

@@ -23,6 +23,7 @@ pub(crate) mod text;
 mod ty;
 mod value;
 
+pub(crate) use array_text::ARRAY_DIMENSIONS_MAX;
 pub use binary::{decode_binary, encode_binary};
 pub use calendar::{DAY_MICROS, SECOND_MICROS, UNIX_OFFSET_SECONDS};
 pub use cast::{CastContext, can_cast, cast, common_type, find_cast};
@@ -30,7 +31,7 @@ pub use json::{JSON_DEPTH_MAX, Json};
 pub use numeric::{NUMERIC_INTEGER_DIGITS_MAX, NUMERIC_SCALE_MAX, Numeric};
 pub use text::{decode_text, encode_text, time_zone_exists};
 pub use ty::{Category, Type};
-pub use value::{Array, Interval, Value};
+pub use value::{Array, Interval, Record, Value};
 
 use crate::func::{CatalogLookup, NoCatalog};
 

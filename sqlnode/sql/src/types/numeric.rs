@@ -123,9 +123,14 @@ impl Numeric {
                 }
             }
         };
-        let all = format!("{}{whole}{fraction}", if negative { "-" } else { "" });
-        let digits = BigInt::parse_bytes(all.as_bytes(), 10).unwrap_or_default();
+        // Checked before the digits are read: reading very many takes the square of their number.
+        let whole = whole.trim_start_matches('0');
         let scale = fraction.len() as i64 - exponent;
+        if whole.len() as i64 > NUMERIC_INTEGER_DIGITS_MAX || scale > i64::from(NUMERIC_SCALE_MAX) {
+            return Err(overflow());
+        }
+        let all = format!("{}0{whole}{fraction}", if negative { "-" } else { "" });
+        let digits = BigInt::parse_bytes(all.as_bytes(), 10).unwrap_or_default();
         let number = if scale < 0 {
             Numeric::new(digits * power_of_ten(scale.unsigned_abs() as u32), 0)?
         } else {

@@ -55,7 +55,10 @@ pub fn decode_text(text: &str, ty: &Type, context: &TextContext<'_>) -> Result<V
         Type::Float4 => {
             let value = parse_float(trimmed).ok_or_else(|| invalid(ty, text))?;
             let narrow: f32 = trimmed.parse().unwrap_or(value as f32);
-            if narrow.is_infinite() && value.is_finite() || (narrow == 0.0 && value != 0.0) {
+            let digits = trimmed.bytes().any(|b| b.is_ascii_digit());
+            let mantissa = trimmed.split(['e', 'E']).next().unwrap_or("");
+            let zero = !mantissa.bytes().any(|b| (b'1'..=b'9').contains(&b));
+            if (narrow.is_infinite() && digits) || (narrow == 0.0 && !zero) {
                 return Err(float_range(text, ty));
             }
             Value::Float4(narrow)
@@ -79,11 +82,11 @@ pub fn decode_text(text: &str, ty: &Type, context: &TextContext<'_>) -> Result<V
         }
         Type::Bytea => Value::bytes(parse_bytea(text)?),
         Type::Uuid => Value::Uuid(parse_uuid(trimmed).ok_or_else(|| invalid(ty, text))?),
-        Type::Timestamptz => Value::Timestamptz(datetime::parse_timestamptz(text, context)?),
-        Type::Timestamp => Value::Timestamp(datetime::parse_timestamp(text, context)?),
+        Type::Timestamptz(_) => fit_fraction(Value::Timestamptz(datetime::parse_timestamptz(text, context)?), ty)?,
+        Type::Timestamp(_) => fit_fraction(Value::Timestamp(datetime::parse_timestamp(text, context)?), ty)?,
         Type::Date => Value::Date(datetime::parse_date(text, context)?),
-        Type::Time => Value::Time(datetime::parse_time(text, context)?),
-        Type::Interval => Value::Interval(datetime::parse_interval(text)?),
+        Type::Time(_) => fit_fraction(Value::Time(datetime::parse_time(text, context)?), ty)?,
+        Type::Interval(_) => fit_fraction(Value::Interval(datetime::parse_interval(text)?), ty)?,
         Type::Jsonb | Type::Json => Value::json(Json::parse(text)?),
         Type::Regclass => Value::Oid(registered(trimmed, SqlState::UNDEFINED_TABLE, "relation", |name| {
             context.catalog.relation_oid(name)
@@ -130,6 +133,24 @@ pub(super) fn fit_text(text: &str, length: u32, ty: &Type, cut: bool) -> Result<
     Ok(Arc::from(&text[..end]))
 }
 
+/// Rounds the seconds of a time to the digits that its type keeps: a half goes away from the year 2000, as in PostgreSQL.
+pub(super) fn fit_fraction(value: Value, ty: &Type) -> Result<Value> {
+    let Some(digits) = ty.fraction() else { return Ok(value) };
+    let step = 10i64.pow(6 - u32::from(digits.min(6)));
+    let round = |micros: i64| {
+        let rest = micros % step;
+        let away = if rest.abs() * 2 >= step { micros.signum() * step } else { 0 };
+        (micros - rest).checked_add(away).ok_or_else(|| calendar::out_of_range(&ty.base().to_string()))
+    };
+    Ok(match value {
+        Value::Timestamptz(t) if calendar::is_finite(t) => Value::Timestamptz(round(t)?),
+        Value::Timestamp(t) if calendar::is_finite(t) => Value::Timestamp(round(t)?),
+        Value::Time(t) => Value::Time(round(t)?),
+        Value::Interval(span) => Value::Interval(super::Interval { micros: round(span.micros)?, ..span }),
+        other => other,
+    })
+}
+
 /// A `name` keeps 63 bytes.
 pub(super) fn truncate_name(text: &str) -> &str {
     let mut end = text.len().min(63);
@@ -159,7 +180,7 @@ fn parse_oid(value: i64) -> Option<u32> {
 
 fn parse_float(text: &str) -> Option<f64> {
     match text.to_ascii_lowercase().as_str() {
-        "nan" => Some(f64::NAN),
+        "nan" | "+nan" | "-nan" => Some(f64::NAN),
         "infinity" | "inf" | "+infinity" | "+inf" => Some(f64::INFINITY),
         "-infinity" | "-inf" => Some(f64::NEG_INFINITY),
         // Rust's words for the special values are not all PostgreSQL's.
@@ -170,11 +191,12 @@ fn parse_float(text: &str) -> Option<f64> {
 
 fn parse_bytea(text: &str) -> Result<Vec<u8>> {
     let error = |message: &str| SqlError::new(SqlState::INVALID_TEXT_REPRESENTATION, message);
+    let bad_hex = |message: String| SqlError::new(SqlState::INVALID_PARAMETER_VALUE, message);
     if let Some(digits) = text.strip_prefix("\\x") {
         let digits: Vec<u8> = digits.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
         return hex::decode(&digits).map_err(|reason| match reason {
-            hex::FromHexError::OddLength => error("invalid hexadecimal data: odd number of digits"),
-            _ => error("invalid hexadecimal digit"),
+            hex::FromHexError::InvalidHexCharacter { c, .. } => bad_hex(format!("invalid hexadecimal digit: \"{c}\"")),
+            _ => bad_hex("invalid hexadecimal data: odd number of digits".to_string()),
         });
     }
     let bytes = text.as_bytes();
@@ -242,8 +264,8 @@ pub fn encode_text(value: &Value, ty: &Type, context: &TextContext<'_>) -> Strin
         Value::Int2(value) => value.to_string(),
         Value::Int4(value) => value.to_string(),
         Value::Int8(value) => value.to_string(),
-        Value::Float4(value) => print_float(f64::from(*value), &format!("{value:e}"), 6),
-        Value::Float8(value) => print_float(*value, &format!("{value:e}"), 15),
+        Value::Float4(value) => print_float(f64::from(*value), &shortest_float4(*value), 6),
+        Value::Float8(value) => print_float(*value, &shortest_float8(*value), 15),
         Value::Numeric(value) => value.to_string(),
         Value::Text(text) => match ty {
             Type::Char(Some(length)) => format!("{text:<width$}", width = *length as usize),
@@ -288,6 +310,63 @@ fn print_oid(oid: u32, ty: &Type, context: &TextContext<'_>) -> String {
         _ => None,
     };
     name.unwrap_or_else(|| if oid == 0 { "-".to_string() } else { oid.to_string() })
+}
+
+/// True if a decimal, as `{:e}` writes it, is just between a float and its neighbour: `mantissa * 2^exponent`. It may
+/// read back as that float, but PostgreSQL never prints it.
+fn is_between(decimal: &str, mantissa: u64, exponent: i32) -> bool {
+    let (digits, ten) = decimal.split_once('e').unwrap_or((decimal, "0"));
+    let fraction = digits.split_once('.').map_or(0, |(_, fraction)| fraction.len() as i32);
+    let whole: String = digits.chars().filter(char::is_ascii_digit).collect();
+    let (Ok(whole), Ok(ten)) = (whole.parse::<u128>(), ten.parse::<i32>()) else { return false };
+    // Half a step is a whole number only where steps are of two or more, and then there are few factors of five.
+    let ten = ten - fraction;
+    if exponent < 1 || whole == 0 || !(0..=23).contains(&ten) {
+        return false;
+    }
+    let zeros = whole.trailing_zeros() as i32;
+    let odd = (whole >> zeros) * 5u128.pow(ten as u32);
+    zeros + ten == exponent - 1
+        && (odd == u128::from(mantissa) * 2 + 1 || odd == (u128::from(mantissa) * 2).saturating_sub(1))
+}
+
+/// The fewest digits that read back as this float; of several the nearest, of two as near the even one.
+fn shortest_float8(value: f64) -> String {
+    let shortest = format!("{value:e}");
+    let bits = value.abs().to_bits();
+    let mantissa = (bits & ((1 << 52) - 1)) | 1 << 52;
+    let exponent = (bits >> 52) as i32 - 1075;
+    if !value.is_finite() || exponent < -6 {
+        return shortest;
+    }
+    let count = shortest.bytes().take_while(|b| *b != b'e').filter(u8::is_ascii_digit).count();
+    let candidates = (count..=17).map(|digits| format!("{value:.*e}", digits - 1));
+    let fits = |text: &String| text.parse() == Ok(value) && !is_between(text, mantissa, exponent);
+    candidates.into_iter().find(fits).map_or(shortest, |text| without_zeros(&text))
+}
+
+fn shortest_float4(value: f32) -> String {
+    let shortest = format!("{value:e}");
+    let bits = value.abs().to_bits();
+    let mantissa = u64::from((bits & ((1 << 23) - 1)) | 1 << 23);
+    let exponent = (bits >> 23) as i32 - 150;
+    if !value.is_finite() || exponent < -6 {
+        return shortest;
+    }
+    let count = shortest.bytes().take_while(|b| *b != b'e').filter(u8::is_ascii_digit).count();
+    let candidates = (count..=9).map(|digits| format!("{value:.*e}", digits - 1));
+    let fits = |text: &String| text.parse() == Ok(value) && !is_between(text, mantissa, exponent);
+    candidates.into_iter().find(fits).map_or(shortest, |text| without_zeros(&text))
+}
+
+/// A decimal without zeros at the end of its fraction.
+fn without_zeros(decimal: &str) -> String {
+    match decimal.split_once('e') {
+        Some((digits, exponent)) if digits.contains('.') => {
+            format!("{}e{exponent}", digits.trim_end_matches('0').trim_end_matches('.'))
+        }
+        _ => decimal.to_string(),
+    }
 }
 
 /// The shortest digits that read back as the same float, in PostgreSQL's layout.
@@ -502,6 +581,14 @@ mod tests {
             (Type::Float8, "-0", "-0"),
             (Type::Float8, "1.5", "1.5"),
             (Type::Float8, "123456789.125", "123456789.125"),
+            (Type::Float8, "1e23", "9.999999999999999e+22"),
+            (Type::Float8, "-2.644719823589188e+17", "-2.6447198235891878e+17"),
+            (Type::Float8, "724077016635516.2", "724077016635516.2"),
+            (Type::Float8, "240930394099854.62", "240930394099854.62"),
+            (Type::Float8, "9007199254740993", "9.007199254740992e+15"),
+            (Type::Float8, "1e22", "1e+22"),
+            (Type::Float4, "-43766449.9732", "-4.3766448e+07"),
+            (Type::Float4, "16777216", "1.6777216e+07"),
             (Type::Float4, "1000000", "1e+06"),
             (Type::Float4, "0.1", "0.1"),
             (Type::Float8, "inf", "Infinity"),
@@ -514,6 +601,21 @@ mod tests {
             (Type::array_of(Type::Int4), "[0:1]={1,2}", "[0:1]={1,2}"),
             (Type::array_of(Type::Text), r#"{a, "b c", "NULL", "", "q\"\\"}"#, r#"{a,"b c","NULL","","q\"\\"}"#),
             (Type::array_of(Type::Int4), "{{1,2},{3,4}}", "{{1,2},{3,4}}"),
+            (Type::array_of(Type::Text), r"{a\ ,b }", r#"{"a ",b}"#),
+            (Type::Timestamp(Some(3)), "2024-01-02 03:04:05.6785", "2024-01-02 03:04:05.679"),
+            (Type::Timestamptz(Some(0)), "1999-01-02 03:04:05.5+00", "1999-01-02 03:04:05+00"),
+            (Type::Time(Some(1)), "03:04:05.64", "03:04:05.6"),
+            (Type::Interval(Some(2)), "-1.125 seconds", "-00:00:01.13"),
+            (Type::Date, "5874897-12-31", "5874897-12-31"),
+            (Type::Date, "4714-11-24 BC", "4714-11-24 BC"),
+            (Type::Date, "January 8, 99 BC", "0099-01-08 BC"),
+            (Type::Date, "Jan-08-1999", "1999-01-08"),
+            (Type::Date, "990108", "1999-01-08"),
+            (Type::Date, "1999-008", "1999-01-08"),
+            (Type::Date, "J2451187", "1999-01-08"),
+            (Type::Time(None), "040506", "04:05:06"),
+            (Type::Interval(None), "P0001-02-03T04:05:06.5", "1 year 2 mons 3 days 04:05:06.5"),
+            (Type::Interval(None), "1y2mon3d", "1 year 2 mons 3 days"),
             (Type::Regtype, "integer", "integer"),
             (Type::Bool, " yes ", "t"),
         ] {
@@ -558,7 +660,12 @@ mod tests {
             (Type::Float8, "nanx", "22P02"),
             (Type::Bool, "maybe", "22P02"),
             (Type::Uuid, "a0ee", "22P02"),
-            (Type::Bytea, "\\xabc", "22P02"),
+            (Type::Bytea, "\\xabc", "22023"),
+            (Type::Float4, "1e400", "22003"),
+            (Type::array_of(Type::Int4), "{{}}", "22P02"),
+            (Type::array_of(Type::Int4), "[1:2]={1}", "22P02"),
+            (Type::array_of(Type::Int4), "[2:1]={}", "2202E"),
+            (Type::Numeric(None), "1e-16384", "22003"),
             (Type::Varchar(Some(2)), "abc", "22001"),
             (Type::Text, "a\0b", "22021"),
             (Type::Regclass, "nothing", "42P01"),

@@ -37,16 +37,16 @@ pub enum Type {
     Bytea,
     /// `uuid`
     Uuid,
-    /// `timestamp with time zone`
-    Timestamptz,
+    /// `timestamp with time zone`, with digits of its fraction where they are limited, like the three below
+    Timestamptz(Option<u8>),
     /// `timestamp without time zone`
-    Timestamp,
+    Timestamp(Option<u8>),
     /// `date`
     Date,
     /// `time without time zone`
-    Time,
+    Time(Option<u8>),
     /// `interval`
-    Interval,
+    Interval(Option<u8>),
     /// `jsonb`
     Jsonb,
     /// `json`: kept as the same tree as `jsonb`.
@@ -134,11 +134,11 @@ const TABLE: &[Row] = rows! {
     Type::Name,           19,   1003, "name",         "name",                        64, String   false;
     Type::Bytea,          17,   1001, "bytea",        "bytea",                       -1, User     false;
     Type::Uuid,           2950, 2951, "uuid",         "uuid",                        16, User     false;
-    Type::Timestamptz,    1184, 1185, "timestamptz",  "timestamp with time zone",     8, DateTime true;
-    Type::Timestamp,      1114, 1115, "timestamp",    "timestamp without time zone",  8, DateTime false;
+    Type::Timestamptz(None), 1184, 1185, "timestamptz",  "timestamp with time zone",     8, DateTime true;
+    Type::Timestamp(None), 1114, 1115, "timestamp",    "timestamp without time zone",  8, DateTime false;
     Type::Date,           1082, 1182, "date",         "date",                         4, DateTime false;
-    Type::Time,           1083, 1183, "time",         "time without time zone",       8, DateTime false;
-    Type::Interval,       1186, 1187, "interval",     "interval",                    16, Timespan true;
+    Type::Time(None),     1083, 1183, "time",         "time without time zone",       8, DateTime false;
+    Type::Interval(None), 1186, 1187, "interval",     "interval",                    16, Timespan true;
     Type::Jsonb,          3802, 3807, "jsonb",        "jsonb",                       -1, User     false;
     Type::Json,           114,  199,  "json",         "json",                        -1, User     false;
     Type::Oid,            26,   1028, "oid",          "oid",                          4, Numeric  true;
@@ -165,6 +165,10 @@ impl Type {
             Type::Numeric(_) => Type::Numeric(None),
             Type::Varchar(_) => Type::Varchar(None),
             Type::Char(_) => Type::Char(None),
+            Type::Timestamptz(_) => Type::Timestamptz(None),
+            Type::Timestamp(_) => Type::Timestamp(None),
+            Type::Time(_) => Type::Time(None),
+            Type::Interval(_) => Type::Interval(None),
             Type::Array(element) => Type::Array(Box::new(element.base())),
             other => other.clone(),
         }
@@ -224,9 +228,31 @@ impl Type {
             }
             (Type::Varchar(_), [length @ 1..=10_485_760]) => Type::Varchar(Some(*length as u32)),
             (Type::Char(_), [length @ 1..=10_485_760]) => Type::Char(Some(*length as u32)),
-            (base @ (Type::Timestamp | Type::Timestamptz | Type::Time | Type::Interval), [0..=6]) => base,
+            (base, [digits @ 0..=6]) => base.with_fraction(*digits as u8)?,
             _ => return None,
         })
+    }
+
+    /// A type of times whose seconds have so many digits after the point; `None` for types without seconds.
+    pub fn with_fraction(&self, digits: u8) -> Option<Type> {
+        let digits = Some(digits.min(6));
+        Some(match self {
+            Type::Timestamptz(_) => Type::Timestamptz(digits),
+            Type::Timestamp(_) => Type::Timestamp(digits),
+            Type::Time(_) => Type::Time(digits),
+            Type::Interval(_) => Type::Interval(digits),
+            _ => return None,
+        })
+    }
+
+    /// The digits that [`Type::with_fraction`] set.
+    pub fn fraction(&self) -> Option<u8> {
+        match self {
+            Type::Timestamptz(digits) | Type::Timestamp(digits) | Type::Time(digits) | Type::Interval(digits) => {
+                *digits
+            }
+            _ => None,
+        }
     }
 
     /// The oid of `pg_type`.
@@ -252,17 +278,25 @@ impl Type {
             Type::Varchar(Some(length)) | Type::Char(Some(length)) => {
                 i32::try_from(*length).unwrap_or(i32::MAX - 4) + 4
             }
+            // The upper half says which fields there are: all of them.
+            Type::Interval(Some(digits)) => 0x7fff << 16 | i32::from(*digits),
             Type::Array(element) => element.typmod(),
-            _ => -1,
+            other => other.fraction().map_or(-1, i32::from),
         }
     }
 
     /// This type with the modifier that PostgreSQL encodes so.
     pub fn with_typmod(&self, typmod: i32) -> Type {
-        if typmod < 4 {
+        if typmod < 0 {
             return self.base();
         }
+        if let Some(ty) = self.with_fraction((typmod & 0xff) as u8) {
+            return ty;
+        }
         let bits = typmod - 4;
+        if bits < 0 && !matches!(self, Type::Array(_)) {
+            return self.base();
+        }
         match self {
             Type::Numeric(_) => {
                 let scale = ((bits & 0x7ff) ^ 1024) - 1024;
@@ -340,7 +374,14 @@ impl fmt::Display for Type {
             Type::Char(Some(length)) => write!(f, "character({length})"),
             Type::Char(None) => f.write_str("bpchar"),
             Type::Array(element) => write!(f, "{element}[]"),
-            other => f.write_str(other.row().display),
+            other => match (other.row().display, other.fraction()) {
+                // `timestamp(3) with time zone`
+                (display, Some(digits)) => match display.split_once(' ') {
+                    Some((word, rest)) => write!(f, "{word}({digits}) {rest}"),
+                    None => write!(f, "{display}({digits})"),
+                },
+                (display, None) => f.write_str(display),
+            },
         }
     }
 }
@@ -358,6 +399,12 @@ mod tests {
         }
         let number = Type::Numeric(Some((10, 2)));
         assert_eq!(Type::from_oid(1700, number.typmod()), Some(number));
+        for ty in ["timestamptz(0)", "timestamp(3)", "time(6)", "interval(2)", "timestamptz(4)[]", "varchar(1)[]"] {
+            let ty = Type::by_name(ty).unwrap();
+            assert_eq!(Type::from_oid(ty.oid(), ty.typmod()), Some(ty.clone()), "{ty}");
+        }
+        assert_eq!(Type::Timestamptz(Some(3)).to_string(), "timestamp(3) with time zone");
+        assert_eq!(Type::Interval(Some(0)).to_string(), "interval(0)");
         assert_eq!(Type::by_name("character varying(20)[]").unwrap().to_string(), "character varying(20)[]");
         assert_eq!(Type::from_oid(1007, -1), Some(Type::array_of(Type::Int4)));
         assert_eq!(Type::by_name("nothing"), None);

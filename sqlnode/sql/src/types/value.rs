@@ -53,8 +53,25 @@ pub enum Value {
     Oid(u32),
     /// Any array.
     Array(Arc<Array>),
-    /// A row, each field with its type.
-    Record(Arc<[(Type, Value)]>),
+    /// A row.
+    Record(Arc<Record>),
+}
+
+/// A row: each field with its type, and with its name if it is a table's. Rows compare by their values alone.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// The fields.
+    pub fields: Vec<(Type, Value)>,
+    /// Their names.
+    pub names: Option<Arc<[String]>>,
+}
+
+impl std::ops::Deref for Record {
+    type Target = [(Type, Value)];
+
+    fn deref(&self) -> &[(Type, Value)] {
+        &self.fields
+    }
 }
 
 /// A span of time: its parts are not convertible into each other (a month has no fixed number of days).
@@ -245,7 +262,7 @@ mod tests {
         assert!(Value::Float8(f64::NAN) > Value::Float8(f64::INFINITY));
         assert_eq!(Value::Float8(f64::NAN), Value::Float8(-f64::NAN));
         assert_eq!(Value::Float8(-0.0), Value::Float8(0.0));
-        assert!(Value::Null > Value::Record(Arc::from([])));
+        assert!(Value::Null > Value::Record(Arc::new(super::Record { fields: vec![], names: None })));
         let month = Value::Interval(Interval { months: 1, days: 0, micros: 0 });
         assert_eq!(month, Value::Interval(Interval { months: 0, days: 30, micros: 0 }));
     }
