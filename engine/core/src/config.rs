@@ -36,6 +36,9 @@ pub struct NodeLimits {
     pub log_flush_bytes: usize,
     /// Applied but unflushed entries that make the machine ask for a flush.
     pub log_flush_entries: u64,
+    /// Bytes of Raft log in memory, whatever the reason that it can't be cut: a leader takes no proposals beyond it, a
+    /// follower no entries.
+    pub log_bytes_max: usize,
     /// Bytes of proposed, uncommitted entries; more proposals are turned away.
     pub uncommitted_bytes_max: u64,
     /// Bytes of entries in one append message.
@@ -50,6 +53,8 @@ pub struct NodeLimits {
     pub window_bytes_max: usize,
     /// Requests waiting at this node; more are turned away.
     pub requests_max: usize,
+    /// Bytes of transactions waiting at this node, and of those waiting at it as the leader; more are turned away.
+    pub requests_bytes_max: usize,
     /// Bytes in one snapshot chunk.
     pub snapshot_chunk_bytes: usize,
     /// Snapshot chunks in flight to one follower.
@@ -65,6 +70,7 @@ impl Default for NodeLimits {
             log_keep_entries: 10_000,
             log_flush_bytes: 64 << 20,
             log_flush_entries: 50_000,
+            log_bytes_max: 512 << 20,
             uncommitted_bytes_max: 128 << 20,
             append_bytes_max: 1 << 20,
             append_inflight_max: 256,
@@ -72,6 +78,7 @@ impl Default for NodeLimits {
             window_commits_max: 50_000,
             window_bytes_max: 32 << 20,
             requests_max: 10_000,
+            requests_bytes_max: 256 << 20,
             snapshot_chunk_bytes: 256 << 10,
             snapshot_chunks_inflight_max: 4,
             snapshots_max: 2,
@@ -96,9 +103,9 @@ pub struct Timing {
     pub read_index_retry_us: u64,
     /// How long a commit is retried at new leaders before its outcome is called unknown.
     pub commit_deadline_us: u64,
-    /// After how long an unanswered forward is sent again.
+    /// After how long an unanswered forward is sent again; the pause grows to four times that.
     pub forward_retry_us: u64,
-    /// After how long an unacknowledged snapshot chunk is sent again.
+    /// After how long an unacknowledged snapshot chunk is sent again, until it is known how long acks take.
     pub snapshot_retry_us: u64,
     /// After how long without progress a snapshot is given up.
     pub snapshot_deadline_us: u64,
@@ -112,7 +119,7 @@ impl Default for Timing {
             election_ticks_min: 10,
             election_ticks_max: 18,
             begin_deadline_us: 5_000_000,
-            read_index_retry_us: 200_000,
+            read_index_retry_us: 100_000,
             commit_deadline_us: 10_000_000,
             forward_retry_us: 500_000,
             snapshot_retry_us: 500_000,

@@ -8,6 +8,7 @@
 //!   T: commit [nowait]  reply T  its end                        outcome nA T          what became of it, asked at nA
 //!   advance MS  settle           let time pass                  leader  status        who leads, how everybody is
 //!   isolate nA  heal             the network                    duplicate             every message twice
+//!   delay MS                     how long messages travel
 //!   hold nA persist|apply|flush  release nA                     crash nA [log=N state=N]  restart nA
 //!   transfer nA [nB]             leadership                     collect nA            versions nobody reads
 //!   notices [WORD]               what was noticed
@@ -56,12 +57,15 @@ scripts! {
         election_after_a_crash
         exactly_once_over_a_leader_change
         follower_restarts
+        forgotten_outcome_is_no_conflict
         lagging_follower_gets_a_snapshot
         leader_change_keeps_commit
         learner_becomes_voter
         lost_answer_is_found_out
         minority_leader_commits_nothing
         remove_and_hand_over
+        removed_node_is_not_served
+        slow_links_still_read
         snapshot_resumes_after_a_gap
         snapshot_twice_in_a_row
         wiped_disk_is_refused
@@ -304,6 +308,11 @@ impl Runner {
             }
             "heal" => {
                 self.world.heal();
+                Ok(String::new())
+            }
+            "delay" => {
+                let delay_us = args.next_pos().ok_or("how long?")?.parse::<u64>()? * 1_000;
+                self.world.set_network_delay(move || delay_us);
                 Ok(String::new())
             }
             "duplicate" => {

@@ -1,9 +1,11 @@
 //! Linearizable read timestamps.
 //!
-//! A begin asks the leader, wherever it is, for its commit index, confirmed by a round of heartbeats (ReadIndex), and waits
-//! until this replica has applied that much. The last commit timestamp by then is the read timestamp: every transaction
-//! that was answered before the begin lies at or before it. One round serves all begins that waited for it. The library
-//! loses rounds without a word, so each has a context never used before, and is asked for again after a while.
+//! A begin asks the leader, wherever it is, for its commit index, confirmed by a round of heartbeats (ReadIndex; among
+//! three nodes, a follower's question confirms it by itself), and waits until this replica has applied that much. The last
+//! commit timestamp by then is the read timestamp: every transaction that was answered before the begin lies at or before
+//! it. One round serves all begins that waited for it, and those that still wait for an earlier one. The library loses
+//! rounds without a word, so each has a context never used before, and after a while another is started. The answer to the
+//! first one still counts: on a long way all answers come late.
 
 use super::Context;
 use super::group::Group;
@@ -13,8 +15,10 @@ use crate::time::Time;
 use rockpool_proto::NodeId;
 use std::collections::VecDeque;
 
-/// Rounds under way at once; more begins wait for one to end and share the next.
+/// Rounds under way at once, but for those that are overdue; more begins wait for one to end and share the next.
 const ROUNDS_MAX: usize = 4;
+/// Rounds whose answer is still waited for; the begins of an older one go to the next.
+const ROUNDS_KEPT_MAX: usize = 32;
 
 #[derive(Clone, Copy)]
 struct Begin {
@@ -53,11 +57,21 @@ impl Group {
         self.begins.queue.push(Begin { request, deadline });
     }
 
-    /// Starts a round for the begins that wait.
+    /// Starts a round for the begins that wait, or another for those whose rounds are all overdue.
     pub(super) fn start_read_rounds(&mut self, context: &mut Context<'_>) {
         let begins = &mut self.begins;
-        if begins.queue.is_empty() || begins.rounds.len() >= ROUNDS_MAX || !self.replica.can_read_index() {
+        let retry_us = context.config.timing.read_index_retry_us;
+        let in_time = |round: &&Round| context.now.time.since_us(round.started) < retry_us;
+        let in_time = begins.rounds.iter().rev().take_while(in_time).count();
+        let wanted = !begins.queue.is_empty() || (in_time == 0 && !begins.rounds.is_empty());
+        if !wanted || in_time >= ROUNDS_MAX || !self.replica.can_read_index() {
             return;
+        }
+        if begins.rounds.len() >= ROUNDS_KEPT_MAX
+            && let Some(oldest) = begins.rounds.pop_front()
+            && let Some(next) = begins.rounds.front_mut()
+        {
+            next.begins.extend(oldest.begins);
         }
         begins.rounds_started += 1;
         let round = round_context(self.node, context.boot, begins.rounds_started);
@@ -101,13 +115,9 @@ impl Group {
         self.begins.queue = again;
     }
 
-    /// Asks again for what took too long, and gives up what took far too long.
+    /// Gives up what took far too long.
     pub(super) fn expire_begins(&mut self, context: &mut Context<'_>) {
         let now = context.now.time;
-        let retry_us = context.config.timing.read_index_retry_us;
-        if self.begins.rounds.front().is_some_and(|round| now.since_us(round.started) >= retry_us) {
-            self.requeue_begins();
-        }
         let begins = &mut self.begins;
         let mut expired = Vec::new();
         let mut expire = |waiting: &mut Vec<Begin>| {
@@ -120,7 +130,12 @@ impl Group {
             });
         };
         expire(&mut begins.queue);
+        begins.rounds.iter_mut().for_each(|round| expire(&mut round.begins));
+        if begins.rounds.iter().all(|round| round.begins.is_empty()) {
+            begins.rounds.clear();
+        }
         begins.applying.iter_mut().for_each(|(_, waiting)| expire(waiting));
+        begins.applying.retain(|(_, waiting)| !waiting.is_empty());
         begins.count -= expired.len();
         for request in expired {
             context.reply(request, Reply::Retry(RetryReason::NoLeader));

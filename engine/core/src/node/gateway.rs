@@ -1,8 +1,9 @@
 //! Requests taken at this node, on their way to the leader and back.
 //!
-//! A request is sent to whoever leads, and again when the leader changes, says "again", or does not answer; always under the
-//! transaction's id, so that it takes effect once however often it arrives. Nothing is guessed: what is not answered by the
-//! deadline is `Unknown`, unless it never left.
+//! A request is sent to whoever leads, and again when the leader changes, says "again", or does not answer, each time after
+//! a longer pause: a large one on a slow link is late, not lost. It goes under the transaction's id, so that it takes effect
+//! once however often it arrives. Nothing is guessed: what is not answered by the deadline is `Unknown`, unless it never
+//! left.
 
 use super::Context;
 use super::group::Group;
@@ -15,13 +16,16 @@ use crate::time::Time;
 use crate::txn::CommitRequest;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// The longest pause before a request is sent again, in first ones.
+const RESEND_PAUSES_MAX: u64 = 4;
+
 struct Waiting {
     request: RequestId,
     wanted: Forwarded,
     deadline: Time,
     resend_at: Time,
-    /// Whether it ever reached for a leader: then it may take effect.
-    sent: bool,
+    /// How often it reached for a leader. Once it has, it may take effect.
+    sent: u64,
 }
 
 /// Requests that wait for an answer.
@@ -31,12 +35,20 @@ pub(super) struct Gateway {
     /// Those that are to be sent.
     unsent: BTreeSet<u64>,
     last_id: u64,
+    bytes: usize,
 }
 
 impl Gateway {
     /// The leader changed: what the old one had is asked of the new one.
     pub(super) fn resend_all(&mut self) {
         self.unsent = self.waiting.keys().copied().collect();
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&id)?;
+        self.unsent.remove(&id);
+        self.bytes -= waiting.wanted.size_bytes();
+        Some(waiting)
     }
 }
 
@@ -52,7 +64,8 @@ impl Group {
 
     /// Takes a request on.
     pub(super) fn submit(&mut self, context: &mut Context<'_>, request: RequestId, wanted: Forwarded) {
-        if self.gateway.waiting.len() >= context.config.limits.requests_max {
+        let limits = &context.config.limits;
+        if self.gateway.waiting.len() >= limits.requests_max || self.gateway.bytes >= limits.requests_bytes_max {
             let reply = match wanted {
                 Forwarded::Commit(_) => Reply::Retry(RetryReason::Overloaded),
                 Forwarded::Resolve { .. } => Reply::Unknown,
@@ -64,7 +77,8 @@ impl Group {
         self.gateway.last_id += 1;
         let id = self.gateway.last_id;
         let deadline = now.plus_us(context.config.timing.commit_deadline_us);
-        self.gateway.waiting.insert(id, Waiting { request, wanted, deadline, resend_at: now, sent: false });
+        self.gateway.bytes += wanted.size_bytes();
+        self.gateway.waiting.insert(id, Waiting { request, wanted, deadline, resend_at: now, sent: 0 });
         self.gateway.unsent.insert(id);
     }
 
@@ -74,11 +88,11 @@ impl Group {
             return Ok(());
         }
         let Some(leader) = self.replica.leader() else { return Ok(()) };
-        let resend_at = context.now.time.plus_us(context.config.timing.forward_retry_us);
+        let (now, retry_us) = (context.now.time, context.config.timing.forward_retry_us);
         for id in std::mem::take(&mut self.gateway.unsent) {
             let Some(waiting) = self.gateway.waiting.get_mut(&id) else { continue };
-            waiting.sent = true;
-            waiting.resend_at = resend_at;
+            waiting.sent += 1;
+            waiting.resend_at = now.plus_us(retry_us * waiting.sent.min(RESEND_PAUSES_MAX));
             let wanted = waiting.wanted.clone();
             if leader == self.node {
                 let origin = Origin { node: self.node, boot: context.boot, id };
@@ -100,13 +114,14 @@ impl Group {
             }
             return;
         }
-        let Some(waiting) = self.gateway.waiting.remove(&id) else { return };
-        self.gateway.unsent.remove(&id);
+        let Some(waiting) = self.gateway.remove(id) else { return };
         let reply = match (answer, &waiting.wanted) {
             (Answer::Committed(timestamp), _) => Reply::Committed { timestamp },
             (Answer::Conflict(key), _) => Reply::Conflict { key },
             (Answer::Aborted, _) => Reply::Aborted,
             (Answer::TooOld, Forwarded::Commit(_)) => Reply::Retry(RetryReason::TooOld),
+            // What was sent once and comes too late has no copy that came in time.
+            (Answer::Forgotten, Forwarded::Commit(_)) if waiting.sent == 1 => Reply::Retry(RetryReason::TooOld),
             (Answer::TooOld | Answer::Forgotten | Answer::Again, _) => Reply::Unknown,
             (Answer::Done, _) => Reply::Done,
             (Answer::Refused(refusal), _) => Reply::Refused(refusal),
@@ -126,10 +141,9 @@ impl Group {
             }
         }
         for id in expired {
-            let Some(waiting) = self.gateway.waiting.remove(&id) else { continue };
-            self.gateway.unsent.remove(&id);
+            let Some(waiting) = self.gateway.remove(id) else { continue };
             let reply = match waiting.wanted {
-                Forwarded::Commit(_) if !waiting.sent => Reply::Retry(RetryReason::NoLeader),
+                Forwarded::Commit(_) if waiting.sent == 0 => Reply::Retry(RetryReason::NoLeader),
                 Forwarded::Commit(_) | Forwarded::Resolve { .. } => Reply::Unknown,
                 Forwarded::Membership(_) | Forwarded::Collect { .. } => Reply::Refused(Refusal::NoLeader),
             };

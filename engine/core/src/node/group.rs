@@ -11,7 +11,7 @@ use crate::error::Fatal;
 use crate::kv::{LogBatch, StateStore};
 use crate::output::{Notice, Output};
 use crate::raft::{Outgoing, Replica, ReplicaReady};
-use crate::state::{ApplyTask, Done, Effect};
+use crate::state::{ApplyItem, ApplyTask, Done, Effect};
 use crate::status::{GroupStatus, Role};
 use crate::txn::{Timestamp, Window};
 use rockpool_proto::{GroupId, NodeId};
@@ -50,6 +50,10 @@ pub(super) struct Group {
     flushed: u64,
     /// The applied index that the flush under way will make durable.
     flushing: Option<u64>,
+    /// Entries handed to the apply thread, per task: the last index and the bytes.
+    applying: VecDeque<(u64, usize)>,
+    /// Bytes of entries applied since a flush was asked for.
+    unflushed_bytes: usize,
     pending: VecDeque<Pending>,
     pub(super) window: Window,
     pub(super) begins: Begins,
@@ -83,6 +87,8 @@ impl Group {
             meta,
             flushed,
             flushing: None,
+            applying: VecDeque::new(),
+            unflushed_bytes: 0,
             pending: pending.into_iter().collect(),
             window: Window::new(last_commit, config.limits.window_commits_max, config.limits.window_bytes_max),
             begins: Begins::default(),
@@ -108,6 +114,7 @@ impl Group {
         self.tick_senders(context)?;
         self.tick_receiver(context);
         self.tick_handover(context);
+        self.step_collection();
         Ok(())
     }
 
@@ -177,7 +184,8 @@ impl Group {
         for (read, index) in ready.reads {
             self.read_index_known(context, &read, index);
         }
-        if !ready.committed.is_empty() {
+        if let Some(last) = ready.committed.last() {
+            self.applying.push_back((last.index, ready.committed.iter().map(ApplyItem::size_bytes).sum()));
             context.outputs.push_back(Output::Apply(ApplyTask::entries(self.id, ready.committed)));
         }
         for snapshot in ready.snapshots {
@@ -240,6 +248,9 @@ impl Group {
             Done::Entries { meta, effects } => {
                 let membership_changed = self.meta.as_ref().is_none_or(|before| before.membership != meta.membership);
                 self.replica.applied(meta.applied_index);
+                while let Some((_, bytes)) = self.applying.pop_front_if(|(last, _)| *last <= meta.applied_index) {
+                    self.unflushed_bytes += bytes;
+                }
                 self.meta = Some(meta);
                 for (_, effect) in &effects {
                     if let Effect::Committed { timestamp, keys, .. } = effect {
@@ -258,6 +269,7 @@ impl Group {
                 self.installed();
                 self.window.restart(meta.last_commit);
                 self.flushed = meta.applied_index;
+                self.unflushed_bytes = 0;
                 context.notice(Notice::SnapshotInstalled { group: self.id, index: meta.applied_index });
                 self.meta = Some(meta);
                 self.tell_membership(context);
@@ -281,8 +293,10 @@ impl Group {
         self.flushed = self.flushed.max(flushed);
         let limits = &context.config.limits;
         let mut to = self.replica.truncation_point(self.flushed, limits.log_keep_bytes, limits.log_keep_entries);
-        // Whoever is being sent a snapshot will want the log from there.
-        if let Some(sending) = self.senders.lowest_index() {
+        // Whoever is being sent a snapshot will want the log from there; but writing goes before catching up.
+        if let Some(sending) = self.senders.lowest_index()
+            && self.replica.log_bytes() < limits.log_bytes_max / 2
+        {
             to = to.min(sending);
         }
         // A snapshot that is being installed has reset the log already.
@@ -301,10 +315,10 @@ impl Group {
         let limits = &context.config.limits;
         let applied = self.applied_index();
         let unflushed = applied.saturating_sub(self.flushed);
-        let full = unflushed > limits.log_flush_entries
-            || self.replica.log_bytes() > limits.log_keep_bytes.saturating_add(limits.log_flush_bytes);
+        let full = unflushed > limits.log_flush_entries || self.unflushed_bytes > limits.log_flush_bytes;
         if full && unflushed > 0 && self.flushing.is_none() {
             self.flushing = Some(applied);
+            self.unflushed_bytes = 0;
             context.outputs.push_back(Output::Flush { group: self.id });
         }
     }
@@ -322,7 +336,7 @@ impl Group {
             self.stop_sending(context);
         }
         if role == Role::Leader && self.leading.is_none() {
-            self.leading = Some(Leading::default());
+            self.leading = Some(Leading::new(term));
         }
         if before.1 != leader || before.2 != term {
             self.requeue_begins();

@@ -2,14 +2,15 @@
 //!
 //! A leader takes charge when it has applied everything from before its term, its own first entry included. Until then
 //! requests are parked. From then on the order in which it proposes is the order of the log, for as long as it leads; when
-//! it is deposed it forgets all of this, and the nodes that sent the requests ask the next leader.
+//! it is deposed it forgets all of this, and the nodes that sent the requests ask the next leader. Members only are served:
+//! a node that was removed keeps its certificate.
 
 use super::Context;
 use super::group::Group;
 use crate::codec::{Answer, Command, CommitCommand, Forwarded, LogRecord, NodeMessage, StateKeys};
 use crate::error::Fatal;
 use crate::input::{MembershipChange, RequestId};
-use crate::output::{Class, Refusal, Reply};
+use crate::output::{Class, Notice, Refusal, Reply};
 use crate::state::{Effect, Outcome, read_outcome};
 use crate::status::Role;
 use crate::time::Time;
@@ -48,6 +49,8 @@ pub(super) struct Handover {
 /// A leader's memory.
 #[derive(Default)]
 pub(super) struct Leading {
+    /// The term it leads in.
+    term: u64,
     /// Everything from before this term is applied.
     in_charge: bool,
     /// The last timestamp given out.
@@ -55,9 +58,9 @@ pub(super) struct Leading {
     /// Transactions in the log and not applied, with who waits for them.
     proposals: BTreeMap<TxnId, Vec<(Origin, Ask)>>,
     /// Requests from before it took charge.
-    parked: VecDeque<(Origin, Forwarded)>,
+    parked: Queue,
     /// Transactions that a proposal stands against.
-    blocked: VecDeque<(Origin, Forwarded)>,
+    blocked: Queue,
     /// Safe points in the log: index and who waits.
     safe_points: Vec<(u64, Origin)>,
     /// A step of the collection is in the log.
@@ -66,20 +69,53 @@ pub(super) struct Leading {
     pub(super) wishes: Vec<(MembershipChange, Origin)>,
 }
 
+impl Leading {
+    /// What a leader knows when its term begins.
+    pub(super) fn new(term: u64) -> Self {
+        Leading { term, ..Leading::default() }
+    }
+}
+
+/// Requests that wait at the leader. Their senders send them again while they do.
+#[derive(Default)]
+struct Queue {
+    requests: VecDeque<(Origin, Forwarded)>,
+    bytes: usize,
+}
+
+impl Queue {
+    fn push(&mut self, origin: Origin, wanted: Forwarded) {
+        if !self.requests.iter().any(|(waiting, _)| *waiting == origin) {
+            self.bytes += wanted.size_bytes();
+            self.requests.push_back((origin, wanted));
+        }
+    }
+}
+
 impl Group {
     /// A request reached this node as the leader.
     pub(super) fn lead(&mut self, context: &mut Context<'_>, origin: Origin, wanted: Forwarded) -> Result<(), Fatal> {
-        let requests_max = context.config.limits.requests_max;
-        let Some(leading) = self.leading.as_mut().filter(|_| self.replica.role() == Role::Leader) else {
+        let limits = &context.config.limits;
+        let leads = self.replica.role() == Role::Leader;
+        let term = self.replica.term();
+        let Some(leading) = self.leading.as_mut().filter(|leading| leads && leading.term == term) else {
             self.answer(context, origin, Answer::Again);
             return Ok(());
         };
-        if leading.parked.len() + leading.blocked.len() + leading.proposals.len() >= requests_max {
+        let (parked, blocked) = (&leading.parked, &leading.blocked);
+        if parked.requests.len() + blocked.requests.len() + leading.proposals.len() >= limits.requests_max
+            || parked.bytes + blocked.bytes >= limits.requests_bytes_max
+        {
             self.answer(context, origin, Answer::Again);
             return Ok(());
         }
         if !leading.in_charge {
-            leading.parked.push_back((origin, wanted));
+            leading.parked.push(origin, wanted);
+            return Ok(());
+        }
+        if !self.replica.is_member(origin.node) {
+            let what = "a request of a node that is no member".to_owned();
+            context.notice(Notice::BadMessage { from: origin.node, what });
             return Ok(());
         }
         match wanted {
@@ -136,17 +172,17 @@ impl Group {
                     None => self.answer(context, origin, Answer::Again),
                 }
             }
-            Verdict::Wait => {
-                let wanted = Forwarded::Commit(commit);
-                if !leading.blocked.iter().any(|(waiting, _)| *waiting == origin) {
-                    leading.blocked.push_back((origin, wanted));
+            Verdict::Wait => leading.blocked.push(origin, Forwarded::Commit(commit)),
+            // Perhaps it is itself what stands there: an answer that got lost, and a request sent again.
+            Verdict::Conflict(key) => {
+                let safe_point = self.meta.as_ref().map_or(Timestamp::ZERO, |meta| meta.safe_point);
+                match self.recorded(&commit.txn)? {
+                    Some(outcome) => self.answer(context, origin, answer_of(outcome, Ask::Commit)),
+                    // It may have been recorded, and the record collected.
+                    None if commit.read_timestamp < safe_point => self.answer(context, origin, Answer::Forgotten),
+                    None => self.answer(context, origin, Answer::Conflict(key)),
                 }
             }
-            // Perhaps it is itself what stands there: an answer that got lost, and a request sent again.
-            Verdict::Conflict(key) => match self.recorded(&commit.txn)? {
-                Some(outcome) => self.answer(context, origin, answer_of(outcome, Ask::Commit)),
-                None => self.answer(context, origin, Answer::Conflict(key)),
-            },
             Verdict::TooOld => match self.recorded(&commit.txn)? {
                 Some(outcome) => self.answer(context, origin, answer_of(outcome, Ask::Commit)),
                 None => self.propose_resolve(context, origin, commit.txn, commit.read_timestamp, Ask::CommitTooOld),
@@ -209,12 +245,7 @@ impl Group {
                 }
             };
             for (origin, ask) in leading.proposals.remove(&txn).unwrap_or_default() {
-                let answer = match (outcome, ask) {
-                    (Some(outcome), ask) => answer_of(outcome, ask),
-                    (None, Ask::Resolve) => Answer::Forgotten,
-                    (None, Ask::Commit | Ask::CommitTooOld) => Answer::TooOld,
-                };
-                self.answer(context, origin, answer);
+                self.answer(context, origin, outcome.map_or(Answer::Forgotten, |outcome| answer_of(outcome, ask)));
             }
         }
         let Some(leading) = &mut self.leading else { return Ok(()) };
@@ -222,15 +253,15 @@ impl Group {
             // What was proposed in vain stands against nobody any more.
             self.window.drop_proposals();
         }
-        for (origin, wanted) in std::mem::take(&mut leading.blocked) {
+        for (origin, wanted) in std::mem::take(&mut leading.blocked).requests {
             self.lead(context, origin, wanted)?;
         }
-        self.step_collection();
         Ok(())
     }
 
-    /// Goes on with what lies behind the safe point, one step in the log at a time.
-    fn step_collection(&mut self) {
+    /// Goes on with what lies behind the safe point: a step in the log per tick at most, since transactions wait while one
+    /// is applied.
+    pub(super) fn step_collection(&mut self) {
         let wanted = self.meta.as_ref().is_some_and(|meta| meta.collect_from.is_some());
         let idle = self.leading.as_ref().is_some_and(|leading| leading.in_charge && !leading.collecting);
         if wanted && idle {
@@ -247,10 +278,9 @@ impl Group {
         let ready = self.replica.leads_and_applied_its_term();
         let Some(leading) = self.leading.as_mut().filter(|leading| ready && !leading.in_charge) else { return Ok(()) };
         leading.in_charge = true;
-        for (origin, wanted) in std::mem::take(&mut leading.parked) {
+        for (origin, wanted) in std::mem::take(&mut leading.parked).requests {
             self.lead(context, origin, wanted)?;
         }
-        self.step_collection();
         Ok(())
     }
 

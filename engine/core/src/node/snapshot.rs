@@ -11,7 +11,9 @@
 //!   done                                           flush, then the log is reset. It does not: the generation is cleared
 //! ```
 //!
-//! Acks come when a chunk is written, so the window of chunks in flight is the follower's brake. Lost chunks are sent again. A
+//! Acks come when a chunk is written, so the window of chunks in flight is the follower's brake. When acks stay away for
+//! twice the time that the last one took, the oldest chunk that lacks one is sent again, and no other: on a slow link chunks
+//! are late, not lost, and copies of all of them would make it slower still. A
 //! stream with a higher (term, number) replaces the one being received; an older one is refused. A follower that restarts
 //! refuses the rest of a stream and gets a new one.
 
@@ -41,8 +43,17 @@ struct Sender {
     cursor: Vec<u8>,
     all_read: bool,
     next_seq: u64,
-    unacked: VecDeque<(SnapshotChunk, Time)>,
+    /// Chunks in flight.
+    unacked: VecDeque<InFlight>,
+    /// How long an ack is waited for.
+    retry_us: u64,
     progressed: Time,
+}
+
+struct InFlight {
+    chunk: SnapshotChunk,
+    first_sent: Time,
+    last_sent: Time,
 }
 
 impl Sender {
@@ -136,6 +147,7 @@ impl Group {
             all_read: false,
             next_seq: 0,
             unacked: VecDeque::new(),
+            retry_us: context.config.timing.snapshot_retry_us,
             progressed: context.now.time,
         };
         self.senders.streams.insert(to, sender);
@@ -148,7 +160,8 @@ impl Group {
         let Some(sender) = self.senders.streams.get_mut(&to) else { return Ok(()) };
         while !sender.all_read && sender.unacked.len() < limits.snapshot_chunks_inflight_max {
             let chunk = sender.read_chunk(limits.snapshot_chunk_bytes)?;
-            sender.unacked.push_back((chunk.clone(), context.now.time));
+            let now = context.now.time;
+            sender.unacked.push_back(InFlight { chunk: chunk.clone(), first_sent: now, last_sent: now });
             context.send(self.id, to, Class::Bulk, NodeMessage::SnapshotChunk(Box::new(chunk)));
         }
         Ok(())
@@ -169,9 +182,12 @@ impl Group {
             self.end_sending(context, from, false);
             return Ok(());
         }
-        while sender.unacked.front().is_some_and(|(chunk, _)| chunk.seq < ack.next) {
-            sender.unacked.pop_front();
-            sender.progressed = context.now.time;
+        let (now, timing) = (context.now.time, &context.config.timing);
+        while let Some(acked) = sender.unacked.pop_front_if(|sent| sent.chunk.seq < ack.next) {
+            sender.progressed = now;
+            let patience_us = now.since_us(acked.first_sent).saturating_mul(2);
+            let most_us = (timing.snapshot_deadline_us / 2).max(timing.snapshot_retry_us);
+            sender.retry_us = patience_us.clamp(timing.snapshot_retry_us, most_us);
         }
         if sender.all_read && sender.unacked.is_empty() {
             self.end_sending(context, from, true);
@@ -204,10 +220,10 @@ impl Group {
                 self.end_sending(context, to, false);
                 continue;
             }
-            let overdue = |(_, sent): &&mut (SnapshotChunk, Time)| now.since_us(*sent) >= timing.snapshot_retry_us;
-            for (chunk, sent) in sender.unacked.iter_mut().filter(overdue) {
-                *sent = now;
-                context.send(self.id, to, Class::Bulk, NodeMessage::SnapshotChunk(Box::new(chunk.clone())));
+            let retry_us = sender.retry_us;
+            if let Some(oldest) = sender.unacked.front_mut().filter(|sent| now.since_us(sent.last_sent) >= retry_us) {
+                oldest.last_sent = now;
+                context.send(self.id, to, Class::Bulk, NodeMessage::SnapshotChunk(Box::new(oldest.chunk.clone())));
             }
             self.fill_window(context, to)?;
         }

@@ -1,7 +1,7 @@
 //! The library's messages as they arrive: read, and looked over for what the library takes for granted.
 
 use crate::output::Class;
-use ::raft::prelude::{Message, MessageType};
+use ::raft::prelude::{Entry, Message, MessageType};
 use protobuf::Message as _;
 use rockpool_proto::NodeId;
 
@@ -49,11 +49,76 @@ pub(super) fn read(from: NodeId, to: NodeId, bytes: &[u8]) -> Result<Message, St
     Ok(message)
 }
 
+/// Cuts an append into several with at most `bytes_max` bytes, or one entry, each. The library keeps to that bound when it
+/// makes one, but not when it adds to one that has not gone yet: a follower that lacks much would get all of it at once.
+pub(super) fn cut_append(mut message: Message, bytes_max: u64) -> Vec<Message> {
+    let size = |entry: &Entry| (entry.data.len() + entry.context.len()) as u64;
+    let entries = message.get_entries();
+    if message.get_msg_type() != MessageType::MsgAppend || entries.iter().map(size).sum::<u64>() <= bytes_max {
+        return vec![message];
+    }
+    let entries = message.take_entries().into_vec();
+    let head = message.clone();
+    let (mut cut, mut bytes) = (Vec::new(), 0);
+    for entry in entries {
+        if let Some(last) = message.get_entries().last()
+            && bytes + size(&entry) > bytes_max
+        {
+            let next = Message { index: last.index, log_term: last.term, ..head.clone() };
+            cut.push(std::mem::replace(&mut message, next));
+            bytes = 0;
+        }
+        bytes += size(&entry);
+        message.mut_entries().push(entry);
+    }
+    cut.push(message);
+    cut
+}
+
 /// How urgent a kind of message is: elections depend on the small ones, which must not queue behind data.
 pub(super) fn class(kind: MessageType) -> Class {
     match kind {
         MessageType::MsgAppend | MessageType::MsgAppendResponse => Class::Log,
         MessageType::MsgSnapshot => Class::Bulk,
         _ => Class::Urgent,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn append(sizes: &[usize]) -> Message {
+        let entries: Vec<Entry> = (11..)
+            .zip(sizes)
+            .map(|(index, size)| Entry { index, term: index / 2, data: vec![7; *size].into(), ..Entry::default() })
+            .collect();
+        let mut message = Message { index: 10, log_term: 4, commit: 9, term: 8, ..Message::default() };
+        message.set_msg_type(MessageType::MsgAppend);
+        message.set_entries(entries.into());
+        message
+    }
+
+    #[test]
+    fn an_append_that_is_too_long_is_cut_where_each_piece_goes_on_from_the_one_before() {
+        for (sizes, expected) in [
+            (&[][..], &[0][..]),
+            (&[500], &[1]),
+            (&[40, 60], &[2]),
+            (&[40, 61], &[1, 1]),
+            (&[10, 500, 10, 10, 90, 10], &[1, 1, 2, 2]),
+        ] {
+            let whole = append(sizes);
+            let cut = cut_append(whole.clone(), 100);
+            assert_eq!(cut.iter().map(|piece| piece.get_entries().len()).collect::<Vec<_>>(), expected, "{sizes:?}");
+            let entries: Vec<Entry> = cut.iter().flat_map(|piece| piece.get_entries().to_vec()).collect();
+            assert_eq!(entries, whole.get_entries());
+            let mut before = (10, 4);
+            for piece in cut {
+                assert_eq!((piece.index, piece.log_term), before);
+                assert_eq!((piece.commit, piece.term), (9, 8));
+                before = piece.get_entries().last().map_or(before, |entry| (entry.index, entry.term));
+            }
+        }
     }
 }

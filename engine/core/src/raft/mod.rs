@@ -102,6 +102,8 @@ pub(crate) struct Replica {
     last_ready: u64,
     /// A snapshot is being installed; the library must not campaign meanwhile.
     installing: Option<u64>,
+    append_bytes_max: u64,
+    log_bytes_max: usize,
 }
 
 impl Replica {
@@ -148,6 +150,8 @@ impl Replica {
             durable_ready: 0,
             last_ready: 0,
             installing: None,
+            append_bytes_max: limits.append_bytes_max,
+            log_bytes_max: limits.log_bytes_max,
         };
         if replica.raw.raft.prs().is_singleton() && replica.raw.raft.promotable() {
             // Nobody else could lead: no need to wait.
@@ -185,11 +189,19 @@ impl Replica {
 
     /// Takes a message of the library's from another node. What can't be right is refused with a sentence.
     pub(crate) fn step(&mut self, from: NodeId, bytes: &[u8]) -> Result<Result<(), String>, Fatal> {
-        let message = match message::read(from, self.node, bytes) {
+        let mut message = match message::read(from, self.node, bytes) {
             Ok(message) => message,
             Err(what) => return Ok(Err(what)),
         };
         match message.get_msg_type() {
+            MessageType::MsgReadIndex if self.role() != Role::Leader => return Ok(Ok(())),
+            MessageType::MsgReadIndex => {
+                let asked_in = std::mem::take(&mut message.term);
+                if let Some(answer) = self.read_index_answer(&message, asked_in) {
+                    self.raw.raft.msgs.push(answer);
+                    return Ok(Ok(()));
+                }
+            }
             MessageType::MsgSnapshot => return Ok(Err("a snapshot that did not come as a stream".to_owned())),
             MessageType::MsgTimeoutNow if self.installing.is_some() => return Ok(Ok(())),
             MessageType::MsgHeartbeat if message.term >= self.term() && message.commit > self.last_index() => {
@@ -202,6 +214,8 @@ impl Replica {
                 );
                 return Err(Fatal::Consensus { node: self.node, group: self.group, what });
             }
+            // The leader sends them again, and slows down meanwhile. Heartbeats still tell what may be applied.
+            MessageType::MsgAppend if !message.get_entries().is_empty() && self.log_is_full() => return Ok(Ok(())),
             _ => {}
         }
         self.step_message(message)?;
@@ -238,9 +252,14 @@ impl Replica {
         self.check_desk()
     }
 
-    /// Puts a command into the log; its index, unless this is not the leader or too much is uncommitted.
+    /// Whether the log takes up all the memory that it may: it is written faster than applied, flushed or sent.
+    fn log_is_full(&self) -> bool {
+        self.log_bytes() >= self.log_bytes_max
+    }
+
+    /// Puts a command into the log; its index, unless this is not the leader or too much is uncommitted or in memory.
     pub(crate) fn propose(&mut self, data: Bytes) -> Option<u64> {
-        if self.role() != Role::Leader {
+        if self.role() != Role::Leader || self.log_is_full() {
             return None;
         }
         let context = convert::entry_checksum(&data);
@@ -280,6 +299,37 @@ impl Replica {
     /// Asks for a read index. The context must never have been used before.
     pub(crate) fn read_index(&mut self, context: Vec<u8>) {
         self.raw.read_index(context);
+        let term = self.term();
+        let asked = self.raw.raft.msgs.last_mut();
+        if let Some(question) = asked.filter(|message| message.get_msg_type() == MessageType::MsgReadIndex) {
+            // The library sends it without a term.
+            question.term = term;
+        }
+    }
+
+    /// Answers a question for a read index at once, where this leader and who asks are a majority. A round of heartbeats
+    /// would find out whether a majority still followed it after the question came up; that it was asked in this term says
+    /// so of the asker. It says nothing about questions that came up meanwhile, so these wait for their own rounds.
+    fn read_index_answer(
+        &self,
+        question: &::raft::prelude::Message,
+        asked_in: u64,
+    ) -> Option<::raft::prelude::Message> {
+        let raft = &self.raw.raft;
+        let both = [self.node.0, question.from].into_iter().collect();
+        if asked_in != raft.term || !raft.commit_to_current_term() || !raft.prs().has_quorum(&both) {
+            return None;
+        }
+        let mut answer = ::raft::prelude::Message {
+            from: self.node.0,
+            to: question.from,
+            term: raft.term,
+            index: raft.raft_log.committed,
+            ..Default::default()
+        };
+        answer.set_msg_type(MessageType::MsgReadIndexResp);
+        answer.set_entries(question.get_entries().to_vec().into());
+        Some(answer)
     }
 
     /// Whether asking for a read index can lead anywhere.
@@ -364,7 +414,8 @@ impl Replica {
         // A sole voter wins its election before its own vote is durable. Were it to crash, it could win the same term
         // again and write another log in it, so its learners must not hear of the term before.
         let term_is_durable = self.vote_ready <= self.durable_ready;
-        for message in messages {
+        let bytes_max = self.append_bytes_max;
+        for message in messages.into_iter().flat_map(|message| message::cut_append(message, bytes_max)) {
             let kind = message.get_msg_type();
             let to = NodeId(message.to);
             let Ok(bytes) = message.write_to_bytes().map(Bytes::from) else { continue };
@@ -518,6 +569,11 @@ impl Replica {
     /// The highest index up to which the log may go so that at most this much stays before `flushed`.
     pub(crate) fn truncation_point(&self, flushed: u64, keep_bytes: usize, keep_entries: u64) -> u64 {
         self.raw.raft.store().truncation_point(flushed, keep_bytes, keep_entries)
+    }
+
+    /// Whether a node belongs to the group, in whatever role.
+    pub(crate) fn is_member(&self, node: NodeId) -> bool {
+        self.raw.raft.prs().get(node.0).is_some()
     }
 
     /// The membership in force, which is that of the last committed change.

@@ -8,7 +8,7 @@ use crate::codec::{Membership, StateMeta};
 use crate::kv::{HardState, LogEntry, StateStore, StoreError, View};
 use ::raft::prelude::{ConfState, Entry, Snapshot};
 use ::raft::{GetEntriesContext, RaftState, Storage, StorageError};
-use rockpool_proto::GroupId;
+use rockpool_proto::{GroupId, NodeId};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -77,7 +77,7 @@ impl SnapshotDesk {
         self.inner.borrow_mut().error.take()
     }
 
-    fn prepare(&self, to: u64) -> Option<Snapshot> {
+    fn prepare(&self, request_index: u64, to: u64) -> Option<Snapshot> {
         let mut inner = self.inner.borrow_mut();
         if inner.sending.len() >= self.sending_max && !inner.sending.contains(&to) {
             return None;
@@ -87,6 +87,9 @@ impl SnapshotDesk {
             Ok(StateMeta::read(&*view, self.group)?.map(|meta| SnapshotSource { view, meta }))
         };
         match read() {
+            // Whoever does not find itself among the members of a snapshot can't take it: a change is still to be applied.
+            Ok(Some(source)) if !source.meta.membership.contains(NodeId(to)) => None,
+            Ok(Some(source)) if source.meta.applied_index < request_index => None,
             Ok(Some(source)) => {
                 let mut snapshot = Snapshot::default();
                 let metadata = snapshot.mut_metadata();
@@ -268,10 +271,7 @@ impl Storage for LogStorage {
     }
 
     fn snapshot(&self, request_index: u64, to: u64) -> ::raft::Result<Snapshot> {
-        self.desk
-            .prepare(to)
-            .filter(|snapshot| snapshot.get_metadata().index >= request_index)
-            .ok_or_else(|| StorageError::SnapshotTemporarilyUnavailable.into())
+        self.desk.prepare(request_index, to).ok_or_else(|| StorageError::SnapshotTemporarilyUnavailable.into())
     }
 }
 

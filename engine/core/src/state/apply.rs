@@ -24,6 +24,17 @@ pub(crate) struct ApplyItem {
     pub(crate) kind: ItemKind,
 }
 
+impl ApplyItem {
+    /// About what it takes up in the log.
+    pub(crate) fn size_bytes(&self) -> usize {
+        const OVERHEAD_BYTES: usize = 64;
+        match &self.kind {
+            ItemKind::Record(bytes) => bytes.len() + OVERHEAD_BYTES,
+            ItemKind::Empty | ItemKind::Membership(_) => OVERHEAD_BYTES,
+        }
+    }
+}
+
 /// What a committed log entry does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ItemKind {
@@ -159,7 +170,9 @@ impl Applier<'_> {
                 let safe_point = safe_point.min(self.meta.last_commit);
                 if safe_point > self.meta.safe_point {
                     self.meta.safe_point = safe_point;
-                    self.meta.collect_from = Some(Vec::new());
+                    // A collection under way goes on where it is: one that began anew each time would never come to the
+                    // end of a large state, where the outcomes are.
+                    self.meta.collect_from.get_or_insert_default();
                 }
                 Ok(Effect::SafePoint)
             }

@@ -229,3 +229,30 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_collection_whose_safe_point_moves_on_comes_to_the_end_all_the_same() {
+    let store = MemoryState::new();
+    start(&store);
+    let (mut index, mut last) = (1, Timestamp::ZERO);
+    let mut apply = |command| {
+        index += 1;
+        apply_all(&store, &[entry(index, command)], &[1]);
+    };
+    let mut commit = |name: u8| {
+        let (read_timestamp, timestamp) = (last, Timestamp(last.0 + 10));
+        last = timestamp;
+        let writes = BTreeMap::from([(vec![name], Some(Vec::new()))]);
+        (timestamp, Command::Commit(CommitCommand { txn: txn(timestamp.0), timestamp, read_timestamp, writes }))
+    };
+    // More keys than a step looks at, and outcomes behind them.
+    (0..20).for_each(|name| apply(commit(name).1));
+    for _ in 0..100 {
+        let (timestamp, command) = commit(20);
+        apply(command);
+        apply(Command::Collect { safe_point: timestamp });
+        apply(Command::CollectStep { versions_max: 8 });
+    }
+    let print = fingerprint(&*store.view().unwrap(), GROUP).unwrap().expect("it has state");
+    assert!(print.pairs < 21 + 40, "{} of 240 pairs are left", print.pairs);
+}

@@ -5,8 +5,8 @@
 
 use rockpool_engine::kv::{LogStore, MemoryLog, MemoryState, PendingSync, StateStore};
 use rockpool_engine::{
-    ApplyTask, Config, Fatal, Fingerprint, GroupId, GroupStatus, Input, Node, NodeId, Now, Output, Reply, RequestId,
-    Role, Start, Time, Timestamp, Transaction, fingerprint,
+    ApplyTask, Class, Config, Fatal, Fingerprint, GroupId, GroupStatus, Input, Node, NodeId, Now, Output, Reply,
+    RequestId, Role, Start, Time, Timestamp, Transaction, fingerprint,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -44,6 +44,8 @@ pub struct Host {
     pub held: BTreeSet<Hold>,
     /// Why it stopped, if it did.
     pub fatal: Option<Fatal>,
+    /// How often its state was flushed.
+    pub flushes: u64,
 }
 
 struct Packet {
@@ -64,6 +66,10 @@ pub struct World {
     last_request: u64,
     /// Every message arrives twice.
     pub duplicate: bool,
+    /// Messages of the bulk class that were handed out: snapshot chunks.
+    pub bulk_messages: u64,
+    /// Bytes of the largest message of the log class.
+    pub log_message_bytes: usize,
     /// Settings for nodes to come.
     pub tune: Box<dyn Fn(&mut Config)>,
     delay_us: Box<dyn FnMut() -> u64>,
@@ -80,6 +86,8 @@ impl World {
             notices: Vec::new(),
             last_request: 0,
             duplicate: false,
+            bulk_messages: 0,
+            log_message_bytes: 0,
             tune: Box::new(|_| {}),
             delay_us: Box::new(|| NETWORK_DELAY_US),
         }
@@ -108,6 +116,7 @@ impl World {
             work: VecDeque::new(),
             held: BTreeSet::new(),
             fatal: None,
+            flushes: 0,
         };
         self.hosts.insert(id, host);
         self.restart(id).expect("a new node opens");
@@ -182,7 +191,11 @@ impl World {
     fn drain(&mut self, id: NodeId) {
         while let Some(output) = self.host(id).node.as_mut().and_then(Node::poll_output) {
             match output {
-                Output::Send { to, bytes, .. } => {
+                Output::Send { to, class, bytes } => {
+                    self.bulk_messages += u64::from(class == Class::Bulk);
+                    if class == Class::Log {
+                        self.log_message_bytes = self.log_message_bytes.max(bytes.len());
+                    }
                     assert!(bytes.len() < rockpool_proto::limits::NODE_MESSAGE_BYTES_MAX);
                     if !self.cut.contains(&(id, to)) {
                         for _ in 0..if self.duplicate { 2 } else { 1 } {
@@ -269,6 +282,7 @@ impl World {
                 }
                 Work::Flush(group) => {
                     host.state.flush().expect("memory flushes");
+                    host.flushes += 1;
                     Input::Flushed { group }
                 }
             };
