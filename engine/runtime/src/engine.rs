@@ -7,12 +7,14 @@ use crate::folder::{Folder, size_bytes};
 use crate::inbox::{Inbox, Refused};
 use crate::open::{self, Stores};
 use crate::options::EngineOptions;
+use crate::past::Past;
 use crate::status::EngineStatus;
 use crate::transport::{Transport, TransportService};
 use parking_lot::Mutex;
 use rockpool_engine::kv::{StateStore, StoreError};
 use rockpool_engine::{
-    Config, GroupId, Input, MembershipChange, NodeId, Reply, RequestId, RetryReason, Timestamp, Transaction, TxnId,
+    Config, GroupId, Input, MembershipChange, NodeId, Reply, RequestId, RetryReason, Timestamp, Transaction,
+    TransactionError, TxnId,
 };
 use rockpool_proto::engine::v1::transport_server::TransportServer;
 use std::collections::BTreeMap;
@@ -106,13 +108,14 @@ impl Engine {
         let (disk_bytes, stores) = (running.disk_bytes, folder.stores());
         tokio::spawn(async move {
             let mut period = tokio::time::interval(HOUSEKEEPING_PERIOD);
+            let mut past = Past::default();
             loop {
                 tokio::select! {
                     () = stop.cancelled() => return,
                     _ = period.tick() => {}
                 }
                 let Some(shared) = weak.upgrade() else { return };
-                Engine { shared }.keep_house(keep_versions, &disk_bytes, &stores).await;
+                Engine { shared }.keep_house(&mut past, keep_versions, &disk_bytes, &stores).await;
             }
         });
         Ok(Engine { shared })
@@ -126,7 +129,10 @@ impl Engine {
                 // Taken after the reply, as the machine asks.
                 let store = self.shared.store.lock().clone().ok_or(EngineError::ShuttingDown)?;
                 let view = store.view().map_err(|error| self.store_failed(&error))?;
-                Transaction::new(view, group, read_timestamp).map_err(EngineError::Transaction)
+                let transaction =
+                    Transaction::new(view, group, read_timestamp).map_err(|error| self.not_begun(error))?;
+                let failure = self.shared.failure.clone();
+                Ok(transaction.with_alarm(move |error| failure.store("the state", error)))
             }
             other => Err(unexpected(other)),
         }
@@ -296,12 +302,26 @@ impl Engine {
         self.shared.failure.error()
     }
 
+    /// The state can't be read, or not there.
+    fn not_begun(&self, error: TransactionError) -> EngineError {
+        match error {
+            TransactionError::Store(error) => self.store_failed(&error),
+            other => EngineError::Transaction(other),
+        }
+    }
+
     /// Lets old versions go, if this node leads, and measures the folder.
-    async fn keep_house(&self, keep_versions: Duration, disk_bytes: &AtomicU64, stores: &[PathBuf]) {
+    async fn keep_house(&self, past: &mut Past, keep_versions: Duration, disk_bytes: &AtomicU64, stores: &[PathBuf]) {
         let group = self.shared.group;
-        if self.status().leads(group) {
-            let keep_us = u64::try_from(keep_versions.as_micros()).unwrap_or(u64::MAX);
-            let safe_point = Timestamp::from_wall_us(clock::now().wall_us.saturating_sub(keep_us));
+        let (status, now) = (self.status(), clock::now().time);
+        // A node that has to catch up first knows an old commit, which is on the safe side.
+        if let Some(replica) = status.group(group) {
+            past.note(now, replica.last_commit);
+        }
+        let keep_us = u64::try_from(keep_versions.as_micros()).unwrap_or(u64::MAX);
+        if status.leads(group)
+            && let Some(safe_point) = past.before(now, keep_us)
+        {
             let collected = self.request(|request| Input::Collect { request, group, safe_point }).await;
             tracing::debug!(?collected, "old versions");
         }

@@ -39,6 +39,7 @@ mod inbox;
 mod machine;
 mod open;
 mod options;
+mod past;
 mod status;
 #[cfg(test)]
 mod tests;

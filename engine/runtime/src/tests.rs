@@ -2,7 +2,7 @@
 
 use crate::open::Stores;
 use crate::{Class, Engine, EngineError, EngineOptions, GroupId, NodeId};
-use rockpool_engine::kv::{Fault, LogStore, MemoryLog, MemoryState, StateStore, StoreError};
+use rockpool_engine::kv::{Direction, Fault, LogStore, MemoryLog, MemoryState, StateStore, StoreError, WriteBatch};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -97,4 +97,36 @@ async fn what_was_acknowledged_before_the_disk_failed_is_there_after_a_restart()
         assert_eq!(transaction.get(&number.to_be_bytes()).unwrap(), Some(b"value".to_vec()), "{number}");
     }
     engine.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_node_that_reads_damage_stops_and_names_the_key() {
+    for scanned in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let state = MemoryState::new();
+        let engine = open(folder.path(), state.clone(), MemoryLog::new()).await.unwrap();
+        let mut transaction = engine.begin().await.unwrap();
+        transaction.put(b"marmalade".to_vec(), b"orange".to_vec()).unwrap();
+        engine.commit(transaction).await.unwrap();
+        let pair = state.dump().into_iter().find(|(_, value)| value.ends_with(b"orange"));
+        let (key, mut value) = pair.expect("it is stored");
+        *value.last_mut().expect("it is not empty") ^= 1;
+        let mut damage = WriteBatch::new();
+        damage.put(key, value);
+        state.write(&damage).unwrap();
+
+        let transaction = engine.begin().await.unwrap();
+        let error = match scanned {
+            true => transaction.scan(b"a", b"z", Direction::Forward).next().and_then(Result::err),
+            false => transaction.get(b"marmalade").err(),
+        };
+        assert!(error.is_some_and(|error| error.to_string().contains("marmalade")));
+        drop(transaction);
+        let error = engine.begin().await.err().expect("a damaged replica serves nobody");
+        assert_eq!(error.class(), Class::Fatal);
+        let text = error.to_string();
+        assert!(text.contains("damaged") && text.contains("marmalade"), "{text}");
+        assert!(engine.status().failure.is_some());
+        engine.shutdown().await;
+    }
 }

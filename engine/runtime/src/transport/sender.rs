@@ -1,6 +1,7 @@
 //! The sending end: one task per node and class, which connects when there is something to say and again when it breaks.
 
 use super::{Peer, TlsOptions, Transport};
+use crate::clock;
 use rockpool_engine::{Class, Input};
 use rockpool_proto::engine::v1 as wire;
 use rockpool_proto::engine::v1::transport_client::TransportClient;
@@ -12,7 +13,7 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 /// Pause after the first failure; it doubles up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// How long a connection may take.
+/// How long a connection may take, with all handshakes.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A connection that is silent this long is asked whether it still lives,
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
@@ -25,7 +26,6 @@ const WINDOW_BYTES: u32 = 4 << 20;
 pub(super) fn endpoint(address: &str, tls: Option<&TlsOptions>) -> Result<Endpoint, tonic::transport::Error> {
     let scheme = if tls.is_some() { "https" } else { "http" };
     let mut endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))?
-        .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
@@ -49,14 +49,21 @@ pub(super) async fn run(transport: &Transport, peer: &Peer, class: Class) {
     let work = async {
         loop {
             queue.filled().await;
-            let connected = connect(peer).await;
+            // The endpoint's own timeout would end with TCP's handshake, which the system of a node that stands still makes.
+            let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect(peer)).await;
             let error = match connected {
-                Ok(client) => {
-                    pause = PAUSE_MIN;
+                Ok(Ok(client)) => {
                     set_connected(peer, class, None);
-                    deliver(transport, peer, class, client).await.message().to_owned()
+                    let begun = clock::now().time;
+                    let ended = deliver(transport, peer, class, client).await;
+                    // Whoever takes a connection and refuses the stream will do so again.
+                    if u128::from(clock::since_us(begun)) >= PAUSE_MAX.as_micros() {
+                        pause = PAUSE_MIN;
+                    }
+                    ended.message().to_owned()
                 }
-                Err(error) => error,
+                Ok(Err(error)) => error,
+                Err(_) => "no answer to the handshake".to_owned(),
             };
             tracing::debug!(node = %peer.node, address = %peer.address, ?class, error, "stream broken");
             set_connected(peer, class, Some(error));
