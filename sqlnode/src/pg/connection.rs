@@ -118,7 +118,7 @@ fn open_session(
 
 impl Connection {
     /// The next message; sends what has gathered before it waits.
-    async fn next_message(&mut self) -> Result<Frontend, Ended> {
+    pub(super) async fn next_message(&mut self) -> Result<Frontend, Ended> {
         loop {
             if let Some(message) = frontend::next_message(&mut self.input, PG_MESSAGE_BYTES_MAX)? {
                 return Ok(message);
@@ -181,7 +181,7 @@ impl Connection {
                 self.output.close_complete();
                 Ok(())
             }
-            Frontend::CopyLeftover => Ok(()),
+            Frontend::CopyData(_) | Frontend::CopyDone | Frontend::CopyFail(_) => Ok(()),
             Frontend::FunctionCall => Err(Failed::Statement(SqlError::unsupported("the function call message"))),
             Frontend::Password(_) => return Err(Ended::protocol("unexpected password message")),
             Frontend::Terminate => return Err(Ended::Closed),
@@ -265,6 +265,7 @@ impl Connection {
         let _watch = self.arm();
         let step = self.session.plan(statement.kind())?;
         let tag = match step {
+            Step::Run if let StatementKind::Copy(copy) = statement.kind() => self.copy(copy).await?,
             Step::Run if !matches!(statement.kind(), StatementKind::Role(_)) => {
                 let runnable = Runnable {
                     statement,
@@ -494,6 +495,12 @@ impl Connection {
             self.complete(statement.kind(), &tag, began);
             return Ok(());
         };
+        if let StatementKind::Copy(copy) = statement.kind() {
+            self.executed = true;
+            let tag = self.copy(copy).await?;
+            self.complete(statement.kind(), &tag, began);
+            return Ok(());
+        }
         if matches!(statement.kind(), StatementKind::Role(_)) {
             let tag = self.control(step, statement.kind(), None).await?;
             self.complete(statement.kind(), &tag, began);

@@ -50,8 +50,12 @@ pub(crate) enum Frontend {
     Terminate,
     /// Password, SASLInitialResponse or SASLResponse: who waits for one knows which.
     Password(Bytes),
-    /// COPY data that nobody asked for: PostgreSQL ignores it, and so do we.
-    CopyLeftover,
+    /// Data for a COPY. When nobody asked for it, PostgreSQL ignores it, and so do we.
+    CopyData(Bytes),
+    /// The end of the data.
+    CopyDone,
+    /// The client gives up.
+    CopyFail(String),
     /// The fast path interface, which nothing here serves.
     FunctionCall,
 }
@@ -183,7 +187,12 @@ fn decode(kind: u8, mut body: Body) -> Result<Frontend, FrameError> {
         b'S' => body.end(Frontend::Sync),
         b'X' => body.end(Frontend::Terminate),
         b'p' => Ok(Frontend::Password(body.0)),
-        b'd' | b'c' | b'f' => Ok(Frontend::CopyLeftover),
+        b'd' => Ok(Frontend::CopyData(body.0)),
+        b'c' => body.end(Frontend::CopyDone),
+        b'f' => {
+            let why = body.text()?;
+            body.end(Frontend::CopyFail(why))
+        }
         b'F' => Ok(Frontend::FunctionCall),
         other => Err(FrameError::Type(other)),
     }

@@ -13,6 +13,7 @@
 mod bind;
 mod cancel;
 mod connection;
+mod copy;
 mod encoding;
 mod frontend;
 mod portal;

@@ -2,6 +2,7 @@
 
 use bytes::{BufMut, BytesMut};
 use pgwire::messages::Message;
+use pgwire::messages::copy::CopyDone;
 use pgwire::messages::data::{FieldDescription, NoData, ParameterDescription, RowDescription};
 use pgwire::messages::extendedquery::{BindComplete, CloseComplete, ParseComplete, PortalSuspended};
 use pgwire::messages::response::{
@@ -72,6 +73,20 @@ impl Output {
             Phase::Failed => TransactionStatus::Error,
         };
         self.put(&ReadyForQuery::new(status));
+    }
+
+    /// COPY data may come (`G`) or will follow (`H`): text, in so many columns.
+    pub(crate) fn copy_begins(&mut self, kind: u8, columns: usize) {
+        let columns = i16::try_from(columns).expect("a result has far fewer columns");
+        self.buffer.put_u8(kind);
+        self.buffer.put_i32(4 + 1 + 2 + 2 * i32::from(columns));
+        self.buffer.put_u8(Format::Text as u8);
+        self.buffer.put_i16(columns);
+        (0..columns).for_each(|_| self.buffer.put_i16(Format::Text as i16));
+    }
+
+    pub(crate) fn copy_done(&mut self) {
+        self.put(&CopyDone::new());
     }
 
     pub(crate) fn parameter_description(&mut self, types: &[Type]) {

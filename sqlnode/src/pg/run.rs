@@ -156,7 +156,7 @@ impl Connection {
         let ran = tokio::task::block_in_place(|| {
             let store = &mut **transaction as &mut dyn rockpool_sql::Store;
             let prepared = match runnable.prepared {
-                Some(prepared) => rockpool_sql::refreshed(prepared, store, info)?,
+                Some(prepared) => rockpool_sql::refreshed(prepared, store, info, shared.database.caches())?,
                 None => rockpool_sql::prepare(runnable.statement, store, info, shared.database.caches(), &[])?,
             };
             privileges::check(&prepared, store, info, shared.database.caches())?;
@@ -202,7 +202,7 @@ impl Connection {
     }
 
     /// Gives the statement its time, its randomness and its switch.
-    fn stamp_statement(&mut self) {
+    pub(super) fn stamp_statement(&mut self) {
         let environment = self.shared.database.environment();
         let (now, seed) = (environment.now_us(), environment.random());
         let info = self.session.info_mut();
@@ -211,7 +211,7 @@ impl Connection {
     }
 
     /// Who stopped a statement gives the reason; the executor only knows that it was to stop.
-    fn told_to_stop(&self, error: SqlError) -> SqlError {
+    pub(super) fn told_to_stop(&self, error: SqlError) -> SqlError {
         if error.state == SqlState::QUERY_CANCELED { self.registered.slot.error() } else { error }
     }
 
@@ -232,7 +232,7 @@ impl Connection {
     }
 }
 
-async fn send(stream: &mut dyn Stream, buffer: &mut BytesMut) -> std::io::Result<()> {
+pub(super) async fn send(stream: &mut dyn Stream, buffer: &mut BytesMut) -> std::io::Result<()> {
     if buffer.is_empty() {
         return Ok(());
     }

@@ -182,6 +182,13 @@ impl SqlSession {
             Kind::Dml | Kind::Ddl | Kind::Role(_) if self.read_only => {
                 Err(SqlError::new(SqlState::READ_ONLY_SQL_TRANSACTION, "cannot write in a read-only transaction"))
             }
+            Kind::Copy(copy) if copy.is_from_client() && self.read_only => {
+                Err(SqlError::new(SqlState::READ_ONLY_SQL_TRANSACTION, "cannot write in a read-only transaction"))
+            }
+            Kind::Copy(_) => {
+                self.enter();
+                Ok(Step::Run)
+            }
             Kind::Nothing(tag) => Ok(Step::Done(tag)),
             Kind::Query { .. } | Kind::Dml | Kind::Ddl | Kind::Explain | Kind::Role(_) | Kind::Unsupported(_) => {
                 self.enter();
