@@ -15,6 +15,7 @@
 mod environment;
 mod error;
 mod memory;
+mod numbers;
 mod tx;
 
 use std::any::Any;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use rockpool_sql::{Caches, Store};
+use rockpool_sql::{Caches, NumberSource, Store};
 
 pub use environment::{Environment, ShiftedEnvironment, SystemEnvironment};
 pub use error::{DbError, Refusal, RefusalKind};
@@ -63,18 +64,24 @@ struct Shared {
     environment: Arc<dyn Environment>,
     caches: Caches,
     plans: tx::Plans,
+    numbers: numbers::Numbers,
 }
 
 impl Database {
     /// A database over `backend`. SQL sessions and the services share `caches`.
     pub fn new(backend: Arc<dyn Backend>, caches: Caches, environment: Arc<dyn Environment>) -> Self {
         let plans = tx::Plans::new(caches.clone());
-        Self { shared: Arc::new(Shared { backend, environment, caches, plans }) }
+        Self { shared: Arc::new(Shared { backend, environment, caches, plans, numbers: Default::default() }) }
     }
 
     /// What all SQL sessions of this node share.
     pub fn caches(&self) -> &Caches {
         &self.shared.caches
+    }
+
+    /// What hands out numbers of sequences to SQL sessions, which share them. It blocks; statements may.
+    pub fn numbers(&self) -> Arc<dyn NumberSource> {
+        Arc::new(numbers::SessionNumbers(self.clone()))
     }
 
     /// The clock and the randomness of this node.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rockpool_sql::{Caches, Class, Prepared, SessionInfo, SqlError, Statement, Store, Value};
+use rockpool_sql::{Allotment, Caches, Class, Prepared, SessionInfo, SqlError, Statement, Store, Value, Wanted};
 use uuid::Uuid;
 
 use super::DbError;
@@ -131,6 +131,11 @@ impl<'a> Tx<'a> {
             self.stir();
         }
         Ok(())
+    }
+
+    /// Takes numbers of a sequence, to be handed out once this is committed.
+    pub(super) fn allot(&mut self, wanted: &Wanted, count: u32) -> Result<Option<Allotment>, DbError> {
+        Ok(rockpool_sql::allot(self.store, wanted, count)?)
     }
 
     /// Gives the next statement other random bytes: two statements of one try must not draw the same.

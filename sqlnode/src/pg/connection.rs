@@ -68,6 +68,7 @@ pub(super) async fn serve(logged_in: LoggedIn, shared: &Arc<PgShared>) -> Ended 
     let registered = shared.cancels.register(secret);
     output.key_data(registered.process, registered.secret);
     session.info_mut().backend_pid = registered.process;
+    session.info_mut().numbers = Some(shared.database.numbers());
     let mut connection = Connection {
         stream,
         input,

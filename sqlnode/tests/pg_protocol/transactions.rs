@@ -91,3 +91,58 @@ async fn settings_are_changed_shown_and_undone() {
     assert_eq!(code(client.batch_execute("SET nonsense = 1").await), "42704");
     assert!(client.simple_query("SHOW ALL").await.unwrap().len() > 20);
 }
+
+async fn number(client: &tokio_postgres::Client, sql: &str) -> i64 {
+    client.query_one(sql, &[]).await.unwrap().get(0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_that_draw_from_one_sequence_do_not_conflict() {
+    let server = Server::start().await;
+    let (one, two) = (server.connect().await, server.connect().await);
+    one.batch_execute("CREATE TABLE t (id bigserial PRIMARY KEY, who text)").await.unwrap();
+    for _ in 0..30 {
+        for client in [&one, &two] {
+            client.batch_execute("BEGIN").await.unwrap();
+            client.batch_execute("INSERT INTO t (who) VALUES ('a'), ('b')").await.unwrap();
+        }
+        two.batch_execute("COMMIT").await.unwrap();
+        one.batch_execute("COMMIT").await.unwrap();
+    }
+    assert_eq!(count(&one).await, 120);
+    assert_eq!(number(&one, "SELECT max(id) FROM t").await, 120);
+    // Many at once, over several blocks; each number once.
+    one.batch_execute("INSERT INTO t (who) SELECT 'c' FROM generate_series(1, 5000)").await.unwrap();
+    assert_eq!(number(&two, "SELECT count(DISTINCT id) FROM t").await, 5120);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_is_given_once_and_a_sequence_that_is_set_begins_there() {
+    let server = Server::start().await;
+    let (one, two) = (server.connect().await, server.connect().await);
+    one.batch_execute("CREATE SEQUENCE s").await.unwrap();
+    let next = "SELECT nextval('s')";
+    assert_eq!((number(&one, next).await, number(&two, next).await), (1, 2));
+    // What is rolled back is not given again.
+    one.batch_execute("BEGIN; SELECT nextval('s'); ROLLBACK").await.unwrap();
+    assert_eq!((number(&two, next).await, number(&one, "SELECT currval('s')").await), (4, 3));
+    // Setting it belongs to its transaction, which counts on from there; the others see it when it is committed.
+    one.batch_execute("BEGIN; SELECT setval('s', 100)").await.unwrap();
+    assert_eq!((number(&one, next).await, number(&one, next).await, number(&two, next).await), (101, 102, 5));
+    one.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!(number(&one, next).await, 6);
+    one.batch_execute("SELECT setval('s', 100)").await.unwrap();
+    assert_eq!((number(&two, next).await, number(&one, next).await), (101, 102));
+    // One that is not committed yet is its transaction's own.
+    one.batch_execute("BEGIN; CREATE TABLE t (id serial, n int); INSERT INTO t (n) VALUES (1), (2)").await.unwrap();
+    one.batch_execute("INSERT INTO t (n) VALUES (3); COMMIT; INSERT INTO t (n) VALUES (4)").await.unwrap();
+    assert_eq!(number(&two, "SELECT sum(id) FROM t").await, 1 + 2 + 3 + 4);
+    two.batch_execute("TRUNCATE t RESTART IDENTITY; INSERT INTO t (n) VALUES (1)").await.unwrap();
+    assert_eq!(number(&two, "SELECT sum(id) FROM t").await, 1);
+    // The end is reached at the same number as ever.
+    one.batch_execute("CREATE SEQUENCE few MAXVALUE 3").await.unwrap();
+    assert_eq!(number(&one, "SELECT sum(nextval('few'))::int8 FROM generate_series(1, 3)").await, 6);
+    assert_eq!(code(one.batch_execute("SELECT nextval('few')").await), "2200H");
+    one.batch_execute("CREATE SEQUENCE round MINVALUE 1 MAXVALUE 2 CYCLE").await.unwrap();
+    assert_eq!(number(&one, "SELECT sum(nextval('round'))::int8 FROM generate_series(1, 5)").await, 7);
+}
