@@ -1,4 +1,4 @@
-//! Blocks, savepoints, implicit transactions, conflicts and trying again.
+//! Blocks, savepoints, implicit transactions, conflicts and trying again, numbers of sequences.
 
 use tokio_postgres::SimpleQueryMessage;
 
