@@ -67,6 +67,9 @@ pub enum StartError {
     /// The cluster refused.
     #[error("the cluster refuses: {0}")]
     Refused(String),
+    /// The node was taken out of its cluster.
+    #[error("the cluster refuses: {0}")]
+    Removed(String),
     /// The store failed.
     #[error("the store can't be opened: {0}")]
     Store(String),
@@ -97,6 +100,7 @@ impl StartError {
             StartError::Locked { .. }
             | StartError::Damaged { .. }
             | StartError::Foreign(_)
+            | StartError::Removed(_)
             | StartError::Refused(_) => 3,
             StartError::Listen { .. } | StartError::Unreachable(_) | StartError::Undecided(_) => 4,
             StartError::Database(DbError::Stopping) => 4,
@@ -114,6 +118,9 @@ fn io_sentence(action: &str, path: &Path, source: &io::Error) -> String {
         }
         io::ErrorKind::PermissionDenied => {
             format!("can't {action} {path}: permission denied; run as the folder's owner, or choose another --data")
+        }
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            format!("can't {action} {path}: a file is in its way; choose another --data")
         }
         io::ErrorKind::ReadOnlyFilesystem => {
             format!("can't {action} {path}: the file system is read-only; choose another --data")

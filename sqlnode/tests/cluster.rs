@@ -155,7 +155,14 @@ async fn whoever_may_not_join_is_told_why() {
     at_first.remove_node(rockpool_proto::NodeId(2)).await.unwrap();
     assert!(at_first.remove_node(rockpool_proto::NodeId(2)).await.unwrap_err().to_string().contains("no member"));
     wait_for_voters(one.path(), &first, 2).await;
-    assert!(client(two.path(), &first.addresses().grpc).create_token(None).await.is_err());
+    let removed = client(two.path(), &first.addresses().grpc);
+    assert!(removed.create_token(None).await.is_err());
+    // Not even what any node may ask; the members learn of it within a second.
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while removed.report().await.is_ok() {
+        assert!(std::time::Instant::now() < deadline, "a removed node's certificate still opens something");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     let text = refused(two.path(), ports.clone()).await;
     assert!(text.contains("doesn't belong to this cluster (any more)"), "{text}");
     let mut flags = joining(&first, &fresh);
@@ -265,4 +272,79 @@ async fn a_member_that_comes_back_elsewhere_is_reached_before_there_is_a_majorit
     first.stop().await;
     let error = client(folders[0].path(), &ports[0].1).create_token(None).await.unwrap_err();
     assert!(matches!(error, StartError::Unreachable(_)), "{error:?}");
+}
+
+async fn three(folders: &[tempfile::TempDir; 3]) -> [Node; 3] {
+    let first = start(folders[0].path(), &[("pg_plaintext_loopback", "yes".to_owned())]).await.unwrap();
+    let mut others = Vec::new();
+    for folder in &folders[1..] {
+        let token = token(folders[0].path(), &first).await;
+        others.push(start(folder.path(), &joining(&first, &token)).await.unwrap());
+    }
+    wait_for_voters(folders[0].path(), &first, 3).await;
+    let third = others.pop().unwrap();
+    [first, others.pop().unwrap(), third]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_removed_stops_by_itself_and_says_why_when_it_is_started_again() {
+    let folders = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let [first, second, third] = three(&folders).await;
+    // The first one, which leads and looks after the system tables: it waits for nothing that can't come.
+    let ports = same_ports(&first);
+    let at_second = client(folders[1].path(), &second.addresses().grpc);
+    at_second.remove_node(rockpool_proto::NodeId(1)).await.unwrap();
+    let failed = tokio::time::timeout(Duration::from_secs(30), first.failed()).await.expect("it stops");
+    assert!(matches!(&*failed, StartError::Removed(text) if text.contains("n1 doesn't belong")), "{failed}");
+    assert_eq!(failed.exit_code(), 3);
+    first.stop().await;
+    let text = start(folders[0].path(), &ports).await.map(drop).unwrap_err().to_string();
+    assert!(text.contains("n1 doesn't belong to this cluster (any more)"), "{text}");
+    second.stop().await;
+    third.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_without_which_nothing_could_be_decided_is_not_removed() {
+    let folders = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let [first, second, third] = three(&folders).await;
+    third.stop().await;
+    let at_first = client(folders[0].path(), &first.addresses().grpc);
+    let text = at_first.remove_node(rockpool_proto::NodeId(2)).await.unwrap_err().to_string();
+    assert!(text.contains("without n2 only 1 of the remaining 2 members would answer"), "{text}");
+    assert!(text.contains("Bring n3 back first"), "{text}");
+    // What is lost may go.
+    at_first.remove_node(rockpool_proto::NodeId(3)).await.unwrap();
+    wait_for_voters(folders[0].path(), &first, 2).await;
+    first.stop().await;
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_password_of_root_reaches_the_pgpass_of_every_node() {
+    use rockpool_sqlnode::identity::read_pgpass;
+    let folders = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let [first, second, third] = three(&folders).await;
+    let port = first.addresses().pg.rsplit_once(':').unwrap().1.parse().unwrap();
+    let mut login = tokio_postgres::Config::new();
+    login.host("127.0.0.1").port(port).user("root").dbname("rockpool");
+    login.password(read_pgpass(folders[0].path()).unwrap().unwrap());
+    let (root, connection) = login.connect(tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let password = r"new: a\b";
+    root.batch_execute(&format!("ALTER ROLE root PASSWORD '{password}'")).await.unwrap();
+    // Where it was said, at once; elsewhere, soon.
+    assert_eq!(read_pgpass(folders[0].path()).unwrap().as_deref(), Some(password));
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    for folder in &folders {
+        while read_pgpass(folder.path()).unwrap().as_deref() != Some(password) {
+            assert!(std::time::Instant::now() < deadline, "a pgpass still holds the old password");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    login.password(password);
+    drop(login.connect(tokio_postgres::NoTls).await.unwrap());
+    for node in [first, second, third] {
+        node.stop().await;
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::cluster::{Addresses, NodeClient, read_members};
+use crate::cluster::{Addresses, NodeClient, no_member, read_members};
 use crate::error::StartError;
 use crate::identity::{NodeTls, read_identity};
 
@@ -20,6 +20,10 @@ impl KnownNodes {
             reason: "no node has been started with this folder; give the right one with --data".to_owned(),
         })?;
         let members = read_members(folder)?;
+        let node = record.identity.node_id;
+        if !members.is_empty() && members.iter().all(|member| member.node_id != node) {
+            return Err(StartError::Removed(no_member(node)));
+        }
         let (own, others): (Vec<_>, Vec<_>) =
             members.into_iter().partition(|member| member.node_id == record.identity.node_id);
         let own = own.into_iter().next().ok_or_else(|| StartError::Damaged {

@@ -14,6 +14,7 @@ mod start;
 mod status;
 mod token;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -44,7 +45,7 @@ later win. A line of the file is the flag's name with underscores, as in
 The first start of an empty folder makes a new cluster, or joins one with --join and --token. Later starts go on with
 what the folder holds. The first start prints the address for people (rockpool://...) and a psql command that works.
 
-SIGTERM and SIGINT stop the node within ten seconds: leadership is handed over, open requests finish. A second signal
+SIGTERM, SIGINT and SIGHUP stop the node within ten seconds: leadership is handed over, open requests finish. A second signal
 stops it at once.";
 
 /// Runs the program.
@@ -67,7 +68,8 @@ pub fn run() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("rockpool-node: {error}");
+            // If nobody reads it, the exit code says as much.
+            let _ = writeln!(std::io::stderr(), "rockpool-node: {error}");
             ExitCode::from(error.exit_code())
         }
     }
@@ -125,6 +127,17 @@ fn command() -> Command {
                     Arg::new("json").long("json").action(ArgAction::SetTrue).help("One JSON object instead of a table"),
                 ),
         )
+}
+
+/// Writes to stdout. That nobody reads on is no failure: `| head` took what it wanted.
+fn say(text: &str) -> Result<(), StartError> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(source) if source.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(StartError::Io { action: "write", path: PathBuf::from("standard output"), source })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn data_of(matches: &ArgMatches) -> PathBuf {

@@ -1,5 +1,7 @@
 //! `rockpool-node remove`.
 
+use std::io::Write;
+
 use clap::ArgMatches;
 use rockpool_proto::NodeId;
 
@@ -19,8 +21,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), StartError> {
     })?;
     let nodes = KnownNodes::read(&data_of(matches))?;
     block_on(nodes.ask(|client| async move { client.remove_node(node).await }))?;
-    eprintln!(
-        "{node} is no member any more. Stop it if it runs, and delete its folder: its number is not given again."
-    );
+    let next = "If it runs it stops by itself. Delete its folder: its number is not given again.";
+    let _ = writeln!(std::io::stderr(), "{node} is no member any more. {next}");
     Ok(())
 }

@@ -7,19 +7,14 @@ use rockpool_proto::NodeId;
 use serde_json::{Value, json};
 
 use super::folder::KnownNodes;
-use super::{block_on, data_of};
+use super::{block_on, data_of, say};
 use crate::cluster::{NodeStatus, ReplicaReport, ReplicaRole, StatusReport};
 use crate::error::StartError;
 
 pub(super) fn run(matches: &ArgMatches) -> Result<(), StartError> {
     let nodes = KnownNodes::read(&data_of(matches))?;
     let report = block_on(nodes.ask(|client| async move { client.status().await }))?;
-    if matches.get_flag("json") {
-        println!("{:#}", as_json(&report));
-    } else {
-        print!("{}", as_table(&report));
-    }
-    Ok(())
+    if matches.get_flag("json") { say(&format!("{:#}\n", as_json(&report))) } else { say(&as_table(&report)) }
 }
 
 /// What is said of the group, derived once for both forms.

@@ -38,6 +38,15 @@ fn endpoint(address: &str, tls: ClientTlsConfig) -> Result<Endpoint, StartError>
         .map(|endpoint| endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT))
 }
 
+/// Why a call failed. What happened here stands at the end of the chain of sources; before it stand the names of layers.
+fn cause(status: &Status) -> String {
+    let mut deepest: Option<&dyn std::error::Error> = std::error::Error::source(status);
+    while let Some(source) = deepest.and_then(std::error::Error::source) {
+        deepest = Some(source);
+    }
+    deepest.map_or_else(|| status.message().to_owned(), ToString::to_string)
+}
+
 fn refused(address: &str, status: &Status) -> StartError {
     match status.code() {
         // Without a source, the status came over the wire: the node is there.
@@ -45,7 +54,7 @@ fn refused(address: &str, status: &Status) -> StartError {
             StartError::Undecided(format!("{address} answers: {}", status.message()))
         }
         Code::Unavailable | Code::DeadlineExceeded | Code::Unknown | Code::Cancelled => {
-            StartError::Unreachable(format!("{address} doesn't answer: {}", status.message()))
+            StartError::Unreachable(format!("{address} doesn't answer: {}", cause(status)))
         }
         _ => StartError::Refused(status.message().to_owned()),
     }
@@ -73,7 +82,10 @@ impl NodeClient {
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let reply = MembershipClient::new(self.channel.clone()).announce(request).await;
-        let reply = reply.map_err(|status| refused(&self.address, &status))?;
+        let reply = reply.map_err(|status| match status.code() {
+            Code::NotFound | Code::PermissionDenied => StartError::Removed(status.message().to_owned()),
+            _ => refused(&self.address, &status),
+        })?;
         Ok(reply.into_inner().nodes.into_iter().map(Addresses::from).collect())
     }
 
@@ -83,9 +95,19 @@ impl NodeClient {
         let call = client.report(wire::ReportRequest {});
         match tokio::time::timeout(REPORT_TIMEOUT, call).await {
             Ok(Ok(reply)) => NodeReport::try_from(reply.into_inner()),
-            Ok(Err(status)) => Err(status.message().to_owned()),
+            Ok(Err(status)) => Err(cause(&status)),
             Err(_) => Err(format!("no answer within {} s", REPORT_TIMEOUT.as_secs())),
         }
+    }
+
+    /// Root's password as that node knows it.
+    pub async fn root_password(&self) -> Result<zeroize::Zeroizing<String>, StartError> {
+        let mut client = MembershipClient::new(self.channel.clone());
+        let call = client.root_password(wire::RootPasswordRequest {});
+        let reply = tokio::time::timeout(REPORT_TIMEOUT, call).await;
+        let silent = |_| StartError::Unreachable(format!("{} doesn't answer", self.address));
+        let reply = reply.map_err(silent)?.map_err(|status| refused(&self.address, &status))?;
+        Ok(reply.into_inner().password.into())
     }
 
     /// Asks for a join token; answers its text and when it expires (microseconds since 1970).

@@ -232,13 +232,7 @@ impl Members {
                     "SELECT removed_at, announced_at, grpc, pg, http, version FROM system.nodes WHERE node_id = $1",
                     &[count(node.0)],
                 )?;
-                let unknown = || {
-                    let text = format!(
-                        "node {node} doesn't belong to this cluster (any more); move its data folder away and join \
-                         again with a new token"
-                    );
-                    refuse(RefusalKind::NotFound, text)
-                };
+                let unknown = || refuse(RefusalKind::NotFound, no_member(node));
                 let row = row.ok_or_else(unknown)?;
                 if row.time_us_opt(0)?.is_some() {
                     return Err(unknown());
@@ -266,6 +260,13 @@ impl Members {
             })
             .await
     }
+}
+
+/// What a node is told that was removed, or never was there.
+pub(crate) fn no_member(node: NodeId) -> String {
+    format!(
+        "node {node} doesn't belong to this cluster (any more); move its data folder away and join again with a new token"
+    )
 }
 
 fn list(tx: &mut Tx<'_>) -> Result<Vec<Addresses>, DbError> {

@@ -19,8 +19,8 @@ mod trust;
 
 pub use client::{NodeClient, join};
 pub use convert::{Addresses, Joined, NodeReport, NodeStatus, ReplicaReport, ReplicaRole, StatusReport};
-pub(crate) use members::TOKEN_TTL_MAX;
 pub use members::{Members, prepare_database};
+pub(crate) use members::{TOKEN_TTL_MAX, no_member};
 pub(crate) use service::host_of;
 pub use service::{AdminService, LocalNode, MembershipService, require_node};
 pub use table::{MemberTable, read_members};

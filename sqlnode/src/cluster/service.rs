@@ -14,9 +14,10 @@ use tonic::{Request, Response, Status};
 
 use super::client::NodeClient;
 use super::convert::{Addresses, Joined, NodeReport, NodeStatus, StatusReport};
-use super::members::Members;
+use super::members::{Members, no_member};
+use crate::config::host_and_port;
 use crate::database::DbError;
-use crate::identity::{Authority, ClusterId, Identity, NodeTls};
+use crate::identity::{Authority, ClusterId, Identity, NodeTls, RootPassword};
 
 /// Bytes in one address.
 const ADDRESS_BYTES_MAX: usize = 300;
@@ -46,7 +47,7 @@ pub struct MembershipService {
     node: Arc<dyn LocalNode>,
     members: Members,
     authority: Arc<Authority>,
-    root_password: Arc<zeroize::Zeroizing<String>>,
+    root_password: Arc<RootPassword>,
     /// Rung when somebody announced itself, so that the keeper need not wait for its next round.
     changed: Arc<Notify>,
 }
@@ -70,11 +71,20 @@ pub fn require_node<T>(request: &Request<T>) -> Result<NodeId, Status> {
     })
 }
 
+/// A member makes the call. A certificate outlives its node's membership, so the members are asked as well.
+fn require_member<T>(node: &dyn LocalNode, request: &Request<T>) -> Result<NodeId, Status> {
+    let caller = require_node(request)?;
+    if node.known_members().iter().any(|member| member.node_id == caller) {
+        return Ok(caller);
+    }
+    Err(Status::permission_denied(no_member(caller)))
+}
+
 fn checked(addresses: Option<wire::NodeAddresses>) -> Result<Addresses, Status> {
     let addresses = Addresses::from(addresses.ok_or_else(|| Status::invalid_argument("addresses are missing"))?);
     for address in [&addresses.grpc, &addresses.pg, &addresses.http] {
         let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
-        if address.len() > ADDRESS_BYTES_MAX || port.is_none_or(|port| port == 0) {
+        if address.len() > ADDRESS_BYTES_MAX || port.is_none_or(|port| port == 0) || host_and_port(address).is_err() {
             return Err(Status::invalid_argument("an address is HOST:PORT"));
         }
     }
@@ -87,7 +97,7 @@ impl MembershipService {
         node: Arc<dyn LocalNode>,
         members: Members,
         authority: Arc<Authority>,
-        root_password: Arc<zeroize::Zeroizing<String>>,
+        root_password: Arc<RootPassword>,
         changed: Arc<Notify>,
     ) -> Self {
         MembershipService { node, members, authority, root_password, changed }
@@ -102,8 +112,19 @@ impl MembershipService {
 #[tonic::async_trait]
 impl Membership for MembershipService {
     async fn join(&self, request: Request<wire::JoinRequest>) -> Result<Response<wire::JoinReply>, Status> {
+        let (from, here) = (request.remote_addr(), request.local_addr());
+        let comes_from_afar =
+            from.is_some_and(|from| !from.ip().is_loopback() && here.is_none_or(|here| here.ip() != from.ip()));
         let request = request.into_inner();
         let addresses = checked(request.addresses)?;
+        if comes_from_afar && is_loopback(&host_of(&addresses.grpc)) {
+            let text = format!(
+                "the node would be known as {}, where other hosts reach only themselves: start it with --grpc 0.0.0.0:PORT \
+                 and --advertise HOST, its name or address for the others",
+                addresses.grpc
+            );
+            return Err(Status::invalid_argument(text));
+        }
         // Tried out before the token is used up, so that a request that can't be served costs nothing.
         let host = host_of(&addresses.grpc);
         let issue = |node| self.authority.issue(&request.certificate_request, node, &host);
@@ -119,7 +140,7 @@ impl Membership for MembershipService {
             authority_certificate: self.authority.certificate().to_vec(),
             authority_key: self.authority.key().to_vec().into(),
             certificate: certificate.to_vec(),
-            root_password: self.root_password.to_string().into(),
+            root_password: self.root_password.current(),
             nodes,
         };
         Ok(Response::new(joined.into()))
@@ -152,12 +173,24 @@ impl Membership for MembershipService {
         require_node(&request)?;
         Ok(Response::new(self.node.report().await.into()))
     }
+
+    async fn root_password(
+        &self,
+        request: Request<wire::RootPasswordRequest>,
+    ) -> Result<Response<wire::RootPasswordReply>, Status> {
+        require_member(&*self.node, &request)?;
+        Ok(Response::new(wire::RootPasswordReply { password: self.root_password.current().to_string() }))
+    }
 }
 
 /// The host of `HOST:PORT`, without the brackets of an IPv6 address.
 pub(crate) fn host_of(address: &str) -> String {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     host.trim_start_matches('[').trim_end_matches(']').to_owned()
+}
+
+fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 impl AdminService {
@@ -172,18 +205,28 @@ impl AdminService {
         AdminService { node, members, authority, tls, changed }
     }
 
-    /// A member makes the call. A certificate outlives its node's membership, so the members are asked as well.
-    fn require_member<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
-        let caller = require_node(request)?;
-        if self.node.known_members().iter().any(|member| member.node_id == caller) {
-            return Ok(caller);
-        }
-        Err(Status::permission_denied(format!("{caller} doesn't belong to this cluster (any more)")))
-    }
-
     /// As it is mounted.
     pub fn server(self) -> AdminServer<Self> {
         AdminServer::new(self).max_decoding_message_size(CLIENT_RPC_BYTES_MAX)
+    }
+
+    /// Refuses to remove a node without which the rest could decide nothing: there would be no way back.
+    async fn check_majority_without(&self, node: NodeId) -> Result<(), Status> {
+        let left = self.node.known_members().into_iter().filter(|member| member.node_id != node);
+        let asked = join_all(left.map(|addresses| self.ask(addresses))).await;
+        let up = |status: &&NodeStatus| status.report.as_ref().is_ok_and(|report| !report.replicas.is_empty());
+        let answering = asked.iter().filter(up).count();
+        if answering * 2 > asked.len() {
+            return Ok(());
+        }
+        let silent: Vec<String> =
+            asked.iter().filter(|status| !up(status)).map(|status| status.addresses.node_id.to_string()).collect();
+        Err(Status::failed_precondition(format!(
+            "without {node} only {answering} of the remaining {} members would answer, and the cluster could decide nothing \
+             any more. Nothing was changed. Bring {} back first, or remove what is lost for good before what runs",
+            asked.len(),
+            silent.join(" and ")
+        )))
     }
 
     async fn ask(&self, addresses: Addresses) -> NodeStatus {
@@ -205,7 +248,7 @@ impl Admin for AdminService {
         &self,
         request: Request<wire::CreateTokenRequest>,
     ) -> Result<Response<wire::CreateTokenReply>, Status> {
-        let by = self.require_member(&request)?;
+        let by = require_member(&*self.node, &request)?;
         let seconds = request.into_inner().ttl_seconds;
         let ttl = (seconds > 0).then(|| Duration::from_secs(seconds));
         let (token, expires_at_us) = self.members.create_token(self.authority.fingerprint(), ttl, by).await?;
@@ -216,8 +259,9 @@ impl Admin for AdminService {
         &self,
         request: Request<wire::RemoveNodeRequest>,
     ) -> Result<Response<wire::RemoveNodeReply>, Status> {
-        let by = self.require_member(&request)?;
+        let by = require_member(&*self.node, &request)?;
         let node = NodeId(request.into_inner().node_id);
+        self.check_majority_without(node).await?;
         let left = self.members.remove(node).await?;
         tracing::info!(%node, %by, "a node was removed");
         self.node.take_members(left);
@@ -226,7 +270,7 @@ impl Admin for AdminService {
     }
 
     async fn status(&self, request: Request<wire::StatusRequest>) -> Result<Response<wire::StatusReply>, Status> {
-        self.require_member(&request)?;
+        require_member(&*self.node, &request)?;
         let members = self.node.known_members();
         let nodes = join_all(members.into_iter().map(|addresses| self.ask(addresses))).await;
         let identity = self.node.identity();

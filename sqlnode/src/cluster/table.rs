@@ -1,6 +1,6 @@
 //! The members as this node last knew them: in memory for everybody who asks, on disk for a start without a majority.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -25,6 +25,8 @@ pub struct MemberTable {
     members: RwLock<Arc<Vec<Addresses>>>,
     /// Where members say they listen now, until the cluster has written that down.
     heard: Mutex<BTreeMap<NodeId, String>>,
+    /// Who belonged to the cluster once. Their certificates are good for ever and open nothing any more.
+    former: RwLock<BTreeSet<NodeId>>,
     /// One channel to each node, made when it is first needed.
     clients: Mutex<HashMap<NodeId, (String, NodeClient)>>,
 }
@@ -52,6 +54,7 @@ impl MemberTable {
             changing: Mutex::default(),
             members: RwLock::new(Arc::new(members)),
             heard: Mutex::default(),
+            former: RwLock::default(),
             clients: Mutex::default(),
         })
     }
@@ -95,6 +98,16 @@ impl MemberTable {
         };
         let peers = self.engine_peers();
         if peers == before { Ok(()) } else { tell(&peers) }
+    }
+
+    /// Takes over who was removed.
+    pub fn set_former(&self, former: impl IntoIterator<Item = NodeId>) {
+        *self.former.write() = former.into_iter().collect();
+    }
+
+    /// Whether a node was removed.
+    pub fn is_former(&self, node: NodeId) -> bool {
+        self.former.read().contains(&node)
     }
 
     /// Everybody.

@@ -16,8 +16,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use settings::log_filter;
 pub use settings::{SETTINGS, Setting};
-pub(crate) use settings::{duration, duration_up_to};
+pub(crate) use settings::{duration, duration_up_to, host_and_port};
 
 use crate::cluster::JoinToken;
 
@@ -48,6 +49,8 @@ pub struct Config {
     pub statement_timeout: Duration,
     /// How long an open transaction may wait for its client; zero: no limit.
     pub idle_in_transaction_timeout: Duration,
+    /// Accounts that one address may make at once, and then in an hour.
+    pub sign_ups_per_hour: u32,
 }
 
 /// Whether a listener takes connections without TLS.
@@ -75,6 +78,7 @@ impl Default for Config {
             pg_connections_max: 512,
             statement_timeout: Duration::ZERO,
             idle_in_transaction_timeout: Duration::from_secs(600),
+            sign_ups_per_hour: rockpool_proto::limits::SIGN_UPS_PER_HOUR_MAX,
         }
     }
 }

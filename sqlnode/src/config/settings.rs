@@ -116,7 +116,7 @@ pub const SETTINGS: &[Setting] = &[
         help: "Which log lines are written to stderr: error, warn, info, debug, or per module [default: info]",
         secret: false,
         set: |config, value| {
-            value.parse::<tracing_subscriber::EnvFilter>().map_err(|error| error.to_string())?;
+            log_filter(value)?;
             config.log = value.to_owned();
             Ok(())
         },
@@ -165,7 +165,43 @@ pub const SETTINGS: &[Setting] = &[
             Ok(())
         },
     },
+    Setting {
+        key: "sign_ups_per_hour",
+        value_name: "COUNT",
+        help: "Accounts that one address may make at this node at once, and then in an hour [default: 30]",
+        secret: false,
+        set: |config, value| {
+            config.sign_ups_per_hour = count(value, 1, 1_000_000)? as u32;
+            Ok(())
+        },
+    },
 ];
+
+/// Which log lines are written. A level that is misspelt must not pass for the name of a module: it would silence
+/// everything. What the SQL parser says is left out unless it is named: it repeats statements with all that stands in
+/// them, passwords too.
+pub fn log_filter(text: &str) -> Result<tracing_subscriber::EnvFilter, String> {
+    const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+    let is_level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
+    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+    for part in &parts {
+        let level = part.rsplit_once('=').map_or(*part, |(_, level)| level.trim());
+        if !is_level(level) {
+            return Err(format!(
+                "`{level}` is no level: {} are, for all or for a module, as in info,rockpool_sqlnode::pg=debug",
+                LEVELS.join(", ")
+            ));
+        }
+    }
+    let filter = parts.join(",").parse::<tracing_subscriber::EnvFilter>().map_err(|error| error.to_string())?;
+    if text.contains(PARSER) {
+        return Ok(filter);
+    }
+    let quiet = format!("{PARSER}=off").parse().map_err(|_| "the filter can't be made".to_owned())?;
+    Ok(filter.add_directive(quiet))
+}
+
+const PARSER: &str = "sqlparser";
 
 fn non_empty(value: &str) -> Result<&str, String> {
     if value.is_empty() { Err("it must not be empty".to_owned()) } else { Ok(value) }
@@ -193,7 +229,7 @@ fn host(value: &str) -> Result<String, String> {
 }
 
 /// `HOST:PORT`, not resolved.
-fn host_and_port(value: &str) -> Result<String, String> {
+pub(crate) fn host_and_port(value: &str) -> Result<String, String> {
     let expected = "HOST:PORT is expected, as in 127.0.0.1:7400";
     if value.parse::<SocketAddr>().is_ok() {
         return Ok(value.to_owned());
@@ -271,6 +307,16 @@ mod tests {
         assert_eq!(duration_up_to("7d", week, "too long"), Ok(week));
         assert_eq!(duration_up_to("30d", week, "too long"), Err("too long".to_owned()));
         assert!(duration("é").is_err());
+    }
+
+    #[test]
+    fn a_level_that_is_misspelt_is_no_module() {
+        for right in ["info", "WARN", "off", "info,rockpool_sqlnode::pg=debug", "warn, rockpool_runtime=trace"] {
+            assert!(log_filter(right).is_ok(), "{right}");
+        }
+        for wrong in ["inof", "5", "", "rockpool_sqlnode=verbose", "info,rockpool_sqlnode"] {
+            assert!(log_filter(wrong).unwrap_err().contains("is no level"), "{wrong}");
+        }
     }
 
     #[test]

@@ -138,6 +138,11 @@ impl Authority {
         &self.key
     }
 
+    /// A secret that every node can derive and nobody else: see `PgSecrets::nobody_secret`.
+    pub fn nobody_secret(&self) -> [u8; 32] {
+        blake3::derive_key("rockpool 2026 salts of roles that are not there v1", &self.key)
+    }
+
     /// A certificate for a node's request. Names and uses come from here, never from the request.
     pub fn issue(&self, request: &[u8], node_id: NodeId, host: &str) -> Result<CertificateDer<'static>, StartError> {
         let request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(request))
@@ -230,6 +235,12 @@ impl NodeTls {
             .with_safe_default_protocol_versions()
             .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
             .map_err(tls_error)
+    }
+
+    /// What the channel binding `tls-server-end-point` (RFC 5929) hashes: the certificate, with the hash of its signature.
+    pub fn certificate_hash(&self) -> [u8; 32] {
+        // The authority signs with ECDSA and SHA-256, always: `KeyPair::generate`.
+        Sha256::digest(&self.certificate).into()
     }
 
     /// Which node a verified certificate of the authority belongs to.

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rockpool_proto::NodeId;
@@ -46,6 +46,10 @@ impl DataFolder {
     pub fn open(path: &Path) -> Result<DataFolder, StartError> {
         make_folder(path)?;
         make_folder(&path.join("tls"))?;
+        // For its owner only, even below a folder that somebody else made for everybody.
+        let store = path.join("store");
+        make_folder(&store)?;
+        fs::set_permissions(&store, fs::Permissions::from_mode(0o700)).map_err(StartError::io("protect", &store))?;
         let lock_path = path.join("LOCK");
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);

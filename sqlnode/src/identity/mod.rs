@@ -24,7 +24,7 @@ use rockpool_proto::NodeId;
 pub use authority::{Authority, Fingerprint, INTERNAL_NAME, NodeKey, NodeTls};
 pub use folder::{DataFolder, IdentityRecord, StoreState};
 pub(crate) use folder::{read_identity, read_small, write_whole};
-pub use password::{generate_password, read_pgpass, write_pgpass};
+pub use password::{RootPassword, generate_password, read_pgpass, write_pgpass};
 
 /// A cluster: 16 random bytes, drawn by its first node.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

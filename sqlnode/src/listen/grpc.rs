@@ -8,15 +8,18 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::codegen::Service;
 use tonic::service::Routes;
+use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tonic::transport::{Certificate, Identity as TlsIdentity, Server, ServerTlsConfig};
 
+use crate::cluster::{MemberTable, no_member};
 use crate::error::StartError;
 use crate::identity::NodeTls;
 
@@ -54,6 +57,19 @@ impl LateRoutes {
     }
 }
 
+/// A certificate outlives its node's membership; what it opens does not.
+async fn refuse_former(State(table): State<Arc<MemberTable>>, request: Request, next: Next) -> Response {
+    let connection = request.extensions().get::<TlsConnectInfo<TcpConnectInfo>>();
+    let certificates = connection.and_then(TlsConnectInfo::peer_certs);
+    let node = certificates.as_ref().and_then(|chain| chain.first()).and_then(|first| NodeTls::node_of(first));
+    match node {
+        Some(node) if table.is_former(node) => {
+            Status::permission_denied(no_member(node)).into_http::<tonic::body::Body>().into_response()
+        }
+        _ => next.run(request).await,
+    }
+}
+
 /// The listener's settings.
 pub struct GrpcServer {
     routes: Routes,
@@ -61,9 +77,12 @@ pub struct GrpcServer {
 }
 
 impl GrpcServer {
-    /// `routes` from the start, `late` when they are ready.
-    pub fn new(routes: Routes, late: LateRoutes, tls: &NodeTls) -> GrpcServer {
-        let router = routes.into_axum_router().fallback(move |request: Request| late.clone().serve(request));
+    /// `routes` from the start, `late` when they are ready; neither for nodes that `table` knows as former ones.
+    pub fn new(routes: Routes, late: LateRoutes, tls: &NodeTls, table: Arc<MemberTable>) -> GrpcServer {
+        let router = routes
+            .into_axum_router()
+            .fallback(move |request: Request| late.clone().serve(request))
+            .layer(axum::middleware::from_fn_with_state(table, refuse_former));
         let tls = ServerTlsConfig::new()
             .identity(TlsIdentity::from_pem(tls.chain_pem(), tls.key_pem().as_bytes()))
             .client_ca_root(Certificate::from_pem(tls.authority_pem()))

@@ -8,8 +8,8 @@ use crate::config::Config;
 use crate::database::{Environment, SystemEnvironment};
 use crate::error::StartError;
 use crate::identity::{
-    Authority, ClusterId, DataFolder, Identity, IdentityRecord, NodeKey, NodeTls, StoreState, generate_password,
-    read_pgpass, write_pgpass,
+    Authority, ClusterId, DataFolder, Identity, IdentityRecord, NodeKey, NodeTls, RootPassword, StoreState,
+    generate_password, read_pgpass, write_pgpass,
 };
 
 /// The number of a cluster's first node.
@@ -20,7 +20,7 @@ pub(super) struct Identified {
     pub(super) record: IdentityRecord,
     pub(super) authority: Authority,
     pub(super) tls: NodeTls,
-    pub(super) root_password: Zeroizing<String>,
+    pub(super) root_password: RootPassword,
     pub(super) addresses: Addresses,
     /// The members, where they were just received.
     pub(super) joined: Vec<Addresses>,
@@ -87,7 +87,8 @@ fn go_on(
         reason: "the file is missing or holds no line for root; copy it from another node of the cluster".to_owned(),
     })?;
     let addresses = Addresses { node_id: record.identity.node_id, ..own };
-    Ok(Identified { record, authority, tls, root_password: root_password.into(), addresses, joined: Vec::new() })
+    let root_password = RootPassword::new(folder.path(), root_password.into());
+    Ok(Identified { record, authority, tls, root_password, addresses, joined: Vec::new() })
 }
 
 fn settle(
@@ -105,5 +106,6 @@ fn settle(
     let record = IdentityRecord { identity, store: StoreState::Absent };
     folder.write_identity(&record)?;
     let addresses = Addresses { node_id: identity.node_id, ..own };
+    let root_password = RootPassword::new(folder.path(), root_password);
     Ok(Identified { record, authority, tls, root_password, addresses, joined })
 }

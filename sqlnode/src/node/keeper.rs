@@ -9,8 +9,9 @@ use std::time::Duration;
 use futures::future::join_all;
 use rockpool_runtime::{Engine, GroupStatus, NodeId, Role};
 
+use super::root::RootKept;
 use super::{Parts, Stage, identify};
-use crate::cluster::{Addresses, MemberTable, prepare_database};
+use crate::cluster::{Addresses, MemberTable, no_member, prepare_database};
 use crate::database::{DbError, RefusalKind};
 use crate::error::StartError;
 use crate::roles;
@@ -37,6 +38,7 @@ pub(super) async fn run(parts: Arc<Parts>) {
     parts.ready.store(true, Ordering::SeqCst);
     parts.stage.send_replace(Stage::Ready);
     let mut status = parts.engine.subscribe();
+    let mut root = RootKept::default();
     loop {
         if let Some(failure) = &status.borrow_and_update().failure {
             parts.ready.store(false, Ordering::SeqCst);
@@ -47,10 +49,16 @@ pub(super) async fn run(parts: Arc<Parts>) {
         let kept = tokio::select! {
             biased;
             () = parts.stopping.cancelled() => return,
-            kept = keep(&parts) => kept,
+            kept = keep(&parts, &mut root) => kept,
         };
-        if let Err(error) = kept {
-            tracing::debug!(%error, "the members can't be looked at now");
+        match kept {
+            Ok(()) => {}
+            Err(removed @ StartError::Removed(_)) => {
+                parts.ready.store(false, Ordering::SeqCst);
+                parts.stage.send_replace(Stage::Failed(Arc::new(removed)));
+                return;
+            }
+            Err(error) => tracing::debug!(%error, "the members can't be looked at now"),
         }
         let next = tokio::time::sleep(PERIOD);
         tokio::pin!(next);
@@ -73,8 +81,11 @@ pub(super) async fn run(parts: Arc<Parts>) {
 }
 
 async fn bring_up(parts: &Parts) -> Result<(), StartError> {
+    // Where there are others, they are asked first: a node that was removed would wait for a majority for ever.
+    let alone = parts.table.all().len() == 1;
+    let mut members = if alone { None } else { Some(announced(parts).await?) };
     if parts.identity.node_id == identify::FIRST_NODE {
-        let verifier = roles::new_verifier(&parts.database, &parts.root_password)
+        let verifier = roles::new_verifier(&parts.database, &parts.root_password.current())
             .map_err(|error| StartError::Store(error.to_string()))?;
         let own = parts.table.own();
         retried(parts, "its system tables", || {
@@ -82,11 +93,16 @@ async fn bring_up(parts: &Parts) -> Result<(), StartError> {
         })
         .await?;
     }
-    let members = announced(parts).await?;
+    let members = match members.take() {
+        Some(members) => members,
+        None => announced(parts).await?,
+    };
     take_over(parts, members)?;
     let rooms = Rooms::start(parts.database.clone(), Arc::clone(&parts.table) as _);
-    let services =
-        retried(parts, "the metadata services", || Services::open(parts.database.clone(), rooms.clone())).await?;
+    let services = retried(parts, "the metadata services", || {
+        Services::open(parts.database.clone(), rooms.clone(), parts.sign_ups_per_hour)
+    })
+    .await?;
     *parts.rooms.lock() = Some(rooms);
     parts.late.put(services.routes());
     Ok(())
@@ -98,6 +114,7 @@ async fn retried<T, F: Future<Output = Result<T, DbError>>>(
     what: &str,
     work: impl Fn() -> F,
 ) -> Result<T, StartError> {
+    parts.stage.send_replace(Stage::Waiting(format!("waiting for a majority of the members, for {what}")));
     loop {
         match work().await {
             Ok(done) => return Ok(done),
@@ -122,6 +139,8 @@ async fn announced(parts: &Parts) -> Result<Vec<Addresses>, StartError> {
     let others: Vec<NodeId> =
         parts.table.all().iter().map(|member| member.node_id).filter(|node| *node != own.node_id).collect();
     let mut last = None;
+    let why = "waiting for a majority of the members, to say where this one listens".to_owned();
+    parts.stage.send_replace(Stage::Waiting(why));
     loop {
         for node in &others {
             let Some(client) = parts.table.client(*node) else { continue };
@@ -137,6 +156,9 @@ async fn announced(parts: &Parts) -> Result<Vec<Addresses>, StartError> {
         // Without a member that answers, this node may be (part of) the majority itself.
         match parts.members.announce(cluster_id, own, env!("CARGO_PKG_VERSION")).await {
             Ok(members) => return Ok(members),
+            Err(DbError::Refused(refusal)) if refusal.kind == RefusalKind::NotFound => {
+                return Err(StartError::Removed(refusal.to_string()));
+            }
             Err(DbError::Refused(refusal)) if refusal.kind != RefusalKind::Unavailable => {
                 return Err(StartError::Refused(refusal.to_string()));
             }
@@ -190,9 +212,23 @@ fn tell_engine(engine: &Engine, peers: &BTreeMap<NodeId, String>) -> Result<(), 
     engine.set_peers(peers).map_err(|error| StartError::Store(error.to_string()))
 }
 
-async fn keep(parts: &Parts) -> Result<(), StartError> {
-    let members = parts.members.list().await?;
+async fn keep(parts: &Parts, root: &mut RootKept) -> Result<(), StartError> {
+    let members = match parts.members.list().await {
+        Ok(members) => members,
+        Err(error) => {
+            ask_whether_removed(parts).await?;
+            return Err(error.into());
+        }
+    };
+    let own = parts.identity.node_id;
+    // A leader that was removed hands over first.
+    let leads = parts.engine.status().groups.iter().any(|group| group.role == Role::Leader);
+    if !leads && !members.iter().any(|member| member.node_id == own) {
+        return Err(StartError::Removed(no_member(own)));
+    }
     take_over(parts, members.clone())?;
+    parts.table.set_former(parts.members.removed().await?);
+    root.look(parts, &members).await?;
     let status = parts.engine.status();
     for group in status.groups.iter().filter(|group| group.role == Role::Leader) {
         for member in members.iter().filter(|member| !belongs(group, member.node_id)) {
@@ -206,6 +242,22 @@ async fn keep(parts: &Parts) -> Result<(), StartError> {
         remove_former(parts, group).await?;
     }
     Ok(())
+}
+
+/// A node that was taken out of the group hears no more from it, and for all it knows there is no majority. The others
+/// know better.
+async fn ask_whether_removed(parts: &Parts) -> Result<(), StartError> {
+    let (own, cluster_id) = (parts.table.own(), parts.identity.cluster_id);
+    let members = parts.table.all();
+    let others = members.iter().map(|member| member.node_id).filter(|node| *node != own.node_id);
+    let clients = others.filter_map(|node| parts.table.client(node));
+    let calls =
+        clients.map(|client| async move { tokio::time::timeout(TELL_WITHIN, client.announce(cluster_id, own)).await });
+    let removed = |answer| match answer {
+        Ok(Err(removed @ StartError::Removed(_))) => Some(removed),
+        _ => None,
+    };
+    join_all(calls).await.into_iter().find_map(removed).map_or(Ok(()), Err)
 }
 
 /// Takes nodes that were removed out of the group. A leader that was removed itself hands over first.

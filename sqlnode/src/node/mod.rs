@@ -12,6 +12,7 @@
 mod identify;
 mod keeper;
 mod probe;
+mod root;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,10 +32,12 @@ use crate::cluster::{Addresses, AdminService, MemberTable, Members, MembershipSe
 use crate::config::Config;
 use crate::database::{Database, SystemEnvironment};
 use crate::error::StartError;
-use crate::identity::{DataFolder, Fingerprint, INTERNAL_NAME, Identity, IdentityRecord, NodeTls, StoreState};
+use crate::identity::{
+    DataFolder, Fingerprint, INTERNAL_NAME, Identity, IdentityRecord, NodeTls, RootPassword, StoreState,
+};
 use crate::listen::{GrpcServer, LateRoutes, bind, router};
 use crate::metrics::Metrics;
-use crate::pg::{PgOptions, PgServer};
+use crate::pg::{PgOptions, PgSecrets, PgServer};
 use crate::rooms::Rooms;
 
 use identify::Identified;
@@ -46,6 +49,8 @@ const STOP_DEADLINE: Duration = Duration::from_millis(9_500);
 const SQL_DRAIN: Duration = Duration::from_secs(3);
 /// How long the rooms may take to say goodbye.
 const ROOMS_DRAIN: Duration = Duration::from_secs(2);
+/// How long an HTTP request may go on while the node stops.
+const HTTP_DRAIN: Duration = Duration::from_millis(500);
 /// How long handing over leadership may take.
 const HAND_OVER: Duration = Duration::from_secs(2);
 
@@ -92,7 +97,8 @@ struct Parts {
     stage: watch::Sender<Stage>,
     ready: Arc<AtomicBool>,
     stopping: CancellationToken,
-    root_password: Arc<zeroize::Zeroizing<String>>,
+    root_password: Arc<RootPassword>,
+    sign_ups_per_hour: u32,
 }
 
 struct Listeners {
@@ -118,10 +124,16 @@ impl Node {
 
         let backend = Arc::new(EngineBackend::new(engine.clone()));
         let database = Database::new(backend, Caches::default(), Arc::new(SystemEnvironment));
+        let root_password = Arc::new(root_password);
         let metrics = Arc::new(Metrics::new());
         let pg = Arc::new(PgServer::new(
             database.clone(),
-            Arc::new(tls.server_config()?),
+            PgSecrets {
+                tls: Arc::new(tls.server_config()?),
+                certificate_hash: tls.certificate_hash(),
+                nobody_secret: authority.nobody_secret(),
+                root_password: Some(Arc::clone(&root_password)),
+            },
             PgOptions {
                 plaintext: config.pg_plaintext_loopback,
                 connections_max: config.pg_connections_max,
@@ -146,7 +158,8 @@ impl Node {
             stage,
             ready: Arc::new(AtomicBool::new(false)),
             stopping: CancellationToken::new(),
-            root_password: Arc::new(root_password),
+            root_password,
+            sign_ups_per_hour: config.sign_ups_per_hour,
         });
         let probe = Arc::new(NodeProbe::new(&parts, &folder, Arc::clone(&pg), metrics));
 
@@ -160,7 +173,7 @@ impl Node {
         let admin =
             AdminService::new(Arc::clone(&probe) as _, members, authority, tls.clone(), Arc::clone(&parts.changed));
         let routes = Routes::new(engine.grpc_service()).add_service(membership.server()).add_service(admin.server());
-        let grpc = GrpcServer::new(routes, parts.late.clone(), &tls);
+        let grpc = GrpcServer::new(routes, parts.late.clone(), &tls, table);
 
         let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
         let node = Node {
@@ -179,9 +192,18 @@ impl Node {
         };
         tasks.spawn(serve_grpc(grpc, listeners.grpc, Arc::clone(&parts), closing.clone()));
         tasks.spawn(async move {
-            let served = axum::serve(listeners.http, router(probe)).with_graceful_shutdown(closing.cancelled_owned());
-            if let Err(error) = served.await {
-                tracing::error!(%error, "the HTTP listener failed");
+            let until = closing.clone().cancelled_owned();
+            let served = axum::serve(listeners.http, router(probe)).with_graceful_shutdown(until);
+            // Whoever began a request and never ended it is not waited for.
+            let late = async {
+                closing.cancelled().await;
+                tokio::time::sleep(HTTP_DRAIN).await;
+            };
+            tokio::select! {
+                served = served.into_future() => if let Err(error) = served {
+                    tracing::error!(%error, "the HTTP listener failed");
+                },
+                () = late => {}
             }
         });
         tasks.spawn(async move { pg.serve(listeners.pg).await });
@@ -259,8 +281,13 @@ impl Node {
                 .iter()
                 .any(|group| group.role == rockpool_runtime::Role::Leader && group.voters.len() > 1);
             if leads {
-                let handed = tokio::time::timeout(HAND_OVER, engine.transfer_leadership(None)).await;
-                tracing::info!(?handed, "leadership handed over");
+                match tokio::time::timeout(HAND_OVER, engine.transfer_leadership(None)).await {
+                    Ok(Ok(())) => tracing::info!("leadership was handed over"),
+                    Ok(Err(error)) => {
+                        tracing::info!(%error, "leadership could not be handed over; another will be elected")
+                    }
+                    Err(_) => tracing::info!("nobody took leadership over in time; another will be elected"),
+                }
             }
             pg.stop();
             let rooms = rooms.lock().take();

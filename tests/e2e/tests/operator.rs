@@ -140,6 +140,28 @@ fn sigterm_lets_open_work_finish_and_hands_leadership_over() -> Result<()> {
 }
 
 #[test]
+fn a_terminal_that_closes_stops_the_node_in_order_and_costs_nobody_a_panic() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut node = Node::new(&folder.path().join("node"))?;
+    node.start(None)?;
+    node.wait_ready()?;
+    // Nobody reads what the command says.
+    let mut unread = Command::new(rockpool_e2e::process::binary("rockpool-node")?);
+    unread.args(["status", "--data"]).arg(&node.data).stdout(std::process::Stdio::piped());
+    unread.stderr(std::process::Stdio::piped());
+    let mut unread = unread.spawn()?;
+    drop(unread.stdout.take());
+    let said = unread.wait_with_output()?;
+    assert!(said.status.success() && said.stderr.is_empty(), "{}", String::from_utf8_lossy(&said.stderr));
+
+    let mut process = node.process.take().context("it runs")?;
+    process.signal(rustix::process::Signal::HUP)?;
+    let status = process.wait(Duration::from_secs(10))?;
+    assert!(status.success(), "{status}: {}", process.log_tail());
+    Ok(())
+}
+
+#[test]
 fn a_full_disk_ends_the_node_with_a_sentence_and_keeps_what_was_acknowledged() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let mut disk = SmallDisk::new(&folder.path().join("disk"), 48 << 20, 6 << 20)?;
