@@ -12,6 +12,8 @@ use crate::pg::{Verifier, sql_error};
 pub const DATABASE: &str = "rockpool";
 /// The role that the first node makes.
 pub const ROOT: &str = "root";
+/// How a password begins that is a verifier already.
+pub(crate) const VERIFIER_PREFIX: &str = "SCRAM-SHA-256$";
 /// Characters in a role's name: as many as an identifier has.
 const NAME_BYTES_MAX: usize = 63;
 /// Characters in a password.
@@ -31,18 +33,31 @@ pub(crate) const SCHEMA: &str = "
     );
 ";
 
-/// What a role that wants to log in must prove; `None` where it may not.
-pub(crate) async fn verifier(database: &Database, name: &str) -> Result<Option<Verifier>, DbError> {
+/// What a role that wants to log in must prove, and whether it is a superuser; `None` where it may not log in.
+pub(crate) async fn login(database: &Database, name: &str) -> Result<Option<(Verifier, bool)>, DbError> {
     let stored = database
         .transaction(|tx| {
-            let row =
-                tx.query_opt("SELECT verifier FROM system.roles WHERE name = $1 AND login", &[Value::text(name)])?;
-            row.filter(|row| row.value(0).is_ok_and(|value| !value.is_null()))
-                .map(|row| row.text(0).map(str::to_owned))
-                .transpose()
+            let row = tx.query_opt(
+                "SELECT verifier, superuser FROM system.roles WHERE name = $1 AND login AND verifier IS NOT NULL",
+                &[Value::text(name)],
+            )?;
+            row.map(|row| Ok((row.text(0)?.to_owned(), row.bool(1)?))).transpose()
         })
         .await?;
-    Ok(stored.as_deref().and_then(Verifier::parse))
+    Ok(stored.and_then(|(verifier, superuser)| Some((Verifier::parse(&verifier)?, superuser))))
+}
+
+/// Root's verifier as it is stored; `None` where its password was taken away.
+pub(crate) async fn root_verifier(database: &Database) -> Result<Option<String>, DbError> {
+    database
+        .transaction(|tx| {
+            let row = tx.query_opt(
+                "SELECT verifier FROM system.roles WHERE name = $1 AND verifier IS NOT NULL",
+                &[Value::text(ROOT)],
+            )?;
+            row.map(|row| row.text(0).map(str::to_owned)).transpose()
+        })
+        .await
 }
 
 /// Makes `root` if it isn't there: at the first start of the first node.
@@ -84,7 +99,7 @@ pub(crate) fn new_verifier(database: &Database, password: &str) -> Result<Verifi
         let message = format!("a password has 1 to {PASSWORD_BYTES_MAX} bytes");
         return Err(SqlError::new(SqlState::INVALID_PARAMETER_VALUE, message));
     }
-    if password.starts_with("SCRAM-SHA-256$") {
+    if password.starts_with(VERIFIER_PREFIX) {
         let malformed = || SqlError::new(SqlState::INVALID_PARAMETER_VALUE, "this is no valid SCRAM verifier");
         return Verifier::parse(password).ok_or_else(malformed);
     }

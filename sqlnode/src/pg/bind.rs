@@ -37,12 +37,17 @@ impl Connection {
             return Err(SqlError::new(SqlState::PROTOCOL_VIOLATION, message));
         }
         let formats = spread(&bind.param_formats, types.len(), "parameter")?;
-        let context = TextContext {
+        let mut params = Vec::with_capacity(types.len());
+        let names = statement.prepared.as_ref().map(|prepared| prepared.names(self.session.info()));
+        let mut context = TextContext {
             time_zone: self.session.time_zone(),
             now: self.session.info().transaction_time_us - UNIX_OFFSET_SECONDS * SECOND_MICROS,
             ..TextContext::utc()
         };
-        let mut params = Vec::with_capacity(types.len());
+        if let Some(names) = &names {
+            // A parameter of a type such as `regclass` may be a name.
+            context.catalog = &**names;
+        }
         for (index, (bytes, ty)) in bind.params.iter().zip(types).enumerate() {
             params.push(match bytes {
                 None => rockpool_sql::Value::Null,
@@ -52,6 +57,7 @@ impl Connection {
                 })?,
             });
         }
+        drop(names);
         let columns = columns_of(&statement).map_or(0, |columns| columns.len());
         let formats = spread(&bind.result_formats, columns, "result column")?;
         self.portals.insert(bind.portal, Portal { statement, params, formats, state: PortalState::Ready });
@@ -81,7 +87,7 @@ impl Connection {
 }
 
 /// What a statement returns.
-fn columns_of(statement: &PreparedStatement) -> Option<Vec<Column>> {
+pub(super) fn columns_of(statement: &PreparedStatement) -> Option<Vec<Column>> {
     if let Some(prepared) = &statement.prepared {
         return prepared.columns().map(<[Column]>::to_vec);
     }

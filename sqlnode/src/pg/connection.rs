@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use rockpool_proto::limits::{PG_MESSAGE_BYTES_MAX, PG_PREPARED_MAX, SQL_STATEMENT_BYTES_MAX};
+use rockpool_proto::limits::{PG_MESSAGE_BYTES_MAX, PG_PORTAL_BYTES_MAX, PG_PREPARED_MAX, SQL_STATEMENT_BYTES_MAX};
 use rockpool_sql::types::TextContext;
-use rockpool_sql::{Column, SqlError, SqlState, Statement, StatementKind, Type};
+use rockpool_sql::{Column, RoleStatement, SqlError, SqlState, Statement, StatementKind, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::bind::columns_of;
 use super::cancel::Registered;
 use super::encoding::Format;
 use super::frontend::{self, Frontend, Target};
@@ -53,8 +54,8 @@ pub(super) struct Connection {
 
 /// Serves a client until it leaves, is told to, or breaks the protocol.
 pub(super) async fn serve(logged_in: LoggedIn, shared: &Arc<PgShared>) -> Ended {
-    let LoggedIn { mut stream, input, user, database, settings, mut output } = logged_in;
-    let mut session = match open_session(&user, &database, settings, shared) {
+    let LoggedIn { mut stream, input, user, superuser, database, settings, mut output } = logged_in;
+    let mut session = match open_session(&user, superuser, &database, settings, shared) {
         Ok(session) => session,
         Err(error) => {
             output.error(Severity::Fatal, &error);
@@ -104,6 +105,7 @@ pub(super) async fn serve(logged_in: LoggedIn, shared: &Arc<PgShared>) -> Ended 
 
 fn open_session(
     user: &str,
+    superuser: bool,
     database: &str,
     asked: Vec<(String, String)>,
     shared: &PgShared,
@@ -114,7 +116,7 @@ fn open_session(
         ("idle_in_transaction_session_timeout".to_owned(), milliseconds(shared.options.idle_in_transaction_timeout)),
     ];
     let settings = Settings::with_initial(own.into_iter().chain(asked))?;
-    Ok(SqlSession::new(user, database, settings))
+    Ok(SqlSession::new(user, superuser, database, settings))
 }
 
 impl Connection {
@@ -183,7 +185,12 @@ impl Connection {
                 Ok(())
             }
             Frontend::CopyData(_) | Frontend::CopyDone | Frontend::CopyFail(_) => Ok(()),
-            Frontend::FunctionCall => Err(Failed::Statement(SqlError::unsupported("the function call message"))),
+            Frontend::FunctionCall => {
+                // It stands for itself as a query does: the client waits for what follows without a Sync.
+                self.fail(&SqlError::unsupported("the function call message"));
+                self.ready();
+                return self.flush().await;
+            }
             Frontend::Password(_) => return Err(Ended::protocol("unexpected password message")),
             Frontend::Terminate => return Err(Ended::Closed),
         };
@@ -327,7 +334,9 @@ impl Connection {
                         return Err(SqlError::new(SqlState::ACTIVE_SQL_TRANSACTION, message).into());
                     }
                     let user = self.session.info().user.clone();
-                    Ok(roles::apply(&self.shared.database, &user, role).await?.to_owned())
+                    let tag = roles::apply(&self.shared.database, &user, role).await?;
+                    self.keep_root_password(role);
+                    Ok(tag.to_owned())
                 }
                 _ => Err(SqlError::internal("a statement that reads data was taken for one that does not").into()),
             },
@@ -382,6 +391,27 @@ impl Connection {
                 self.portals.clear();
                 Ok("DISCARD ALL".to_owned())
             }
+        }
+    }
+
+    /// What the machine's users find in `pgpass` follows root's password. The other nodes ask this one for it.
+    fn keep_root_password(&mut self, role: &RoleStatement) {
+        let Some(password) = &role.password else { return };
+        if !role.names.iter().any(|name| name == roles::ROOT) {
+            return;
+        }
+        let kept = match (password, &self.shared.root_password) {
+            (Some(password), Some(kept)) if !password.starts_with(roles::VERIFIER_PREFIX) => kept.replace(password),
+            (_, None) => return,
+            _ => Err("it was not given in plain text".to_owned()),
+        };
+        if let Err(why) = kept {
+            let message = format!(
+                "root's new password could not be written to the nodes' pgpass files ({why}); the old one stands there \
+                 until you write them yourself"
+            );
+            tracing::warn!("{message}");
+            self.session.remark(SqlState::WARNING, message);
         }
     }
 
@@ -452,7 +482,7 @@ impl Connection {
         let Some(mut portal) = self.portals.remove(&name) else {
             return Err(no_portal(&name).into());
         };
-        let executed = self.execute_taken(&mut portal, usize::try_from(rows_max).unwrap_or(0)).await;
+        let executed = self.execute_taken(&name, &mut portal, usize::try_from(rows_max).unwrap_or(0)).await;
         // A transaction that ended took its portals along.
         if executed.is_ok() {
             self.portals.insert(name, portal);
@@ -460,7 +490,7 @@ impl Connection {
         executed
     }
 
-    async fn execute_taken(&mut self, portal: &mut Portal, rows_max: usize) -> Result<(), Failed> {
+    async fn execute_taken(&mut self, name: &str, portal: &mut Portal, rows_max: usize) -> Result<(), Failed> {
         let Some(statement) = portal.statement.statement.clone() else {
             self.output.empty_query();
             return Ok(());
@@ -470,16 +500,20 @@ impl Connection {
             PortalState::Suspended(waiting) => {
                 let taken = waiting.take(rows_max, &mut self.output.buffer);
                 if waiting.is_empty() {
+                    self.output.command_complete(&waiting.tag(taken));
                     portal.state = PortalState::Done;
-                    self.output.command_complete(&format!("SELECT {taken}"));
                 } else {
                     self.output.portal_suspended();
                 }
                 return Ok(());
             }
-            PortalState::Done => {
+            PortalState::Done if columns_of(&portal.statement).is_some() => {
                 self.output.command_complete("SELECT 0");
                 return Ok(());
+            }
+            PortalState::Done => {
+                let message = format!("portal \"{name}\" cannot be run");
+                return Err(SqlError::new(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, message).into());
             }
         }
         let began = Instant::now();
@@ -516,7 +550,7 @@ impl Connection {
             params: &portal.params,
             formats: &portal.formats,
             describe: false,
-            rows: if suspends { RowsTo::Portal } else { RowsTo::Client },
+            rows: if suspends { RowsTo::Portal { bytes_max: self.portal_bytes_left() } } else { RowsTo::Client },
             alone,
         };
         let mut ran = self.run(&runnable).await?;
@@ -536,6 +570,17 @@ impl Connection {
         }
         self.complete(statement.kind(), &ran.tag.to_string(), began);
         Ok(())
+    }
+}
+
+impl Connection {
+    /// What one more portal may keep of its rows: all of a session's together have one bound.
+    fn portal_bytes_left(&self) -> usize {
+        let kept = self.portals.values().map(|portal| match &portal.state {
+            PortalState::Suspended(waiting) => waiting.bytes_held,
+            PortalState::Ready | PortalState::Done => 0,
+        });
+        PG_PORTAL_BYTES_MAX.saturating_sub(kept.sum())
     }
 }
 

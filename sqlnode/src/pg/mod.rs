@@ -23,11 +23,13 @@ mod run;
 mod scram;
 mod startup;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rockpool_sql::{SqlError, SqlState};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -37,6 +39,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Plaintext;
 use crate::database::{Database, DbError};
+use crate::identity::RootPassword;
 use crate::metrics::Metrics;
 
 pub use scram::Verifier;
@@ -45,8 +48,15 @@ use cancel::Cancels;
 
 /// How long a client may take from connecting to its login.
 const STARTUP_TIMEOUT: Duration = Duration::from_secs(20);
-/// Connections accepted beyond the limit at once, only to be told of it.
-const REFUSED_CONNECTIONS_MAX: usize = 64;
+/// Logins that may be under way at once besides one for each connection that may be served.
+const LOGINS_SPARE: usize = 256;
+/// A connection that is silent for so long is asked whether its client still lives: a host that lost its power says no
+/// goodbye, and would keep its place for ever.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+/// Between two such questions.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// Unanswered questions until it is gone.
+const KEEPALIVE_QUESTIONS: u32 = 4;
 /// A pause after the system refused to accept a connection (no more file descriptors).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -54,6 +64,19 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+/// What the listener proves to its clients.
+pub struct PgSecrets {
+    /// Certificate and key.
+    pub tls: Arc<rustls::ServerConfig>,
+    /// SHA-256 of the certificate, to which clients may bind their login.
+    pub certificate_hash: [u8; 32],
+    /// Makes the salts of roles that are not there. The same on every node and after every start, as those of roles that
+    /// are: or it would show which is which.
+    pub nobody_secret: [u8; 32],
+    /// Where root's password is kept for this machine's users, where it is.
+    pub root_password: Option<Arc<RootPassword>>,
+}
 
 /// Settings of the listener.
 #[derive(Clone, Debug)]
@@ -76,10 +99,12 @@ pub(crate) struct PgShared {
     pub(crate) options: PgOptions,
     pub(crate) cancels: Arc<Cancels>,
     pub(crate) metrics: Arc<Metrics>,
-    /// Makes the salts of roles that are not there.
+    pub(crate) certificate_hash: [u8; 32],
     pub(crate) nobody_secret: [u8; 32],
+    pub(crate) root_password: Option<Arc<RootPassword>>,
     /// Connections that are being served.
-    pub(crate) connections: AtomicUsize,
+    connections: AtomicUsize,
+    logins: Logins,
     pub(crate) stopping: CancellationToken,
 }
 
@@ -142,22 +167,19 @@ pub(crate) fn sql_error(error: DbError) -> SqlError {
 
 impl PgServer {
     /// A listener that is not yet listening.
-    pub fn new(
-        database: Database,
-        tls: Arc<rustls::ServerConfig>,
-        options: PgOptions,
-        metrics: Arc<Metrics>,
-    ) -> PgServer {
-        let nobody_secret = database.environment().random();
+    pub fn new(database: Database, secrets: PgSecrets, options: PgOptions, metrics: Arc<Metrics>) -> PgServer {
         let shared = PgShared {
             database,
-            tls: TlsAcceptor::from(tls),
+            tls: TlsAcceptor::from(secrets.tls),
             plaintext: options.plaintext,
             options,
             cancels: Arc::default(),
             metrics,
-            nobody_secret,
+            certificate_hash: secrets.certificate_hash,
+            nobody_secret: secrets.nobody_secret,
+            root_password: secrets.root_password,
             connections: AtomicUsize::new(0),
+            logins: Logins::default(),
             stopping: CancellationToken::new(),
         };
         PgServer { shared: Arc::new(shared), tasks: TaskTracker::new() }
@@ -182,16 +204,21 @@ impl PgServer {
 
     fn accept(&self, socket: TcpStream, from: SocketAddr) {
         let shared = Arc::clone(&self.shared);
-        let taken = shared.connections.fetch_add(1, Ordering::SeqCst);
-        let place = Place(Arc::clone(&shared));
-        let most = shared.options.connections_max;
-        if taken >= most + REFUSED_CONNECTIONS_MAX {
-            return;
-        }
+        let login = shared.logins.begin(shared.options.connections_max + LOGINS_SPARE);
         self.tasks.spawn(async move {
-            let _place = place;
-            let _ = socket.set_nodelay(true);
-            let logged_in = match tokio::time::timeout(STARTUP_TIMEOUT, startup::log_in(socket, from, &shared)).await {
+            if let Err(error) = prepare(&socket) {
+                tracing::debug!(%from, %error, "the options of a connection could not be set");
+            }
+            let logged_in = tokio::select! {
+                logged_in = tokio::time::timeout(STARTUP_TIMEOUT, startup::log_in(socket, from, &shared)) => logged_in,
+                () = shared.stopping.cancelled() => return,
+                () = login.pushed_out.cancelled() => {
+                    tracing::debug!(%from, "a PostgreSQL client that was slow to log in made room for others");
+                    return;
+                }
+            };
+            shared.logins.end(&login);
+            let logged_in = match logged_in {
                 Ok(Ok(logged_in)) => logged_in,
                 Ok(Err(ended)) => {
                     tracing::debug!(%from, %ended, "a PostgreSQL connection ended before its login");
@@ -202,10 +229,11 @@ impl PgServer {
                     return;
                 }
             };
-            if taken >= most {
+            let most = shared.options.connections_max;
+            let Some(_place) = Place::take(&shared, most) else {
                 too_many(logged_in.stream, most).await;
                 return;
-            }
+            };
             let ended = connection::serve(logged_in, &shared).await;
             tracing::debug!(%from, %ended, "a PostgreSQL connection ended");
         });
@@ -241,11 +269,60 @@ async fn too_many(mut stream: Box<dyn Stream>, most: usize) {
     let _ = stream.shutdown().await;
 }
 
+fn prepare(socket: &TcpStream) -> std::io::Result<()> {
+    use rustix::net::sockopt::{
+        set_socket_keepalive, set_tcp_keepcnt, set_tcp_keepidle, set_tcp_keepintvl, set_tcp_nodelay,
+    };
+    set_tcp_nodelay(socket, true)?;
+    set_socket_keepalive(socket, true)?;
+    set_tcp_keepidle(socket, KEEPALIVE_IDLE)?;
+    set_tcp_keepintvl(socket, KEEPALIVE_INTERVAL)?;
+    Ok(set_tcp_keepcnt(socket, KEEPALIVE_QUESTIONS)?)
+}
+
 /// A connection's place in the count.
 struct Place(Arc<PgShared>);
+
+impl Place {
+    fn take(shared: &Arc<PgShared>, most: usize) -> Option<Place> {
+        let place = Place(Arc::clone(shared));
+        (shared.connections.fetch_add(1, Ordering::SeqCst) < most).then_some(place)
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.connections.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// The logins that are under way, by age. Whoever connects and says nothing holds no place that others need: when too
+/// many are under way, the oldest goes.
+#[derive(Default)]
+struct Logins {
+    under_way: Mutex<(u64, BTreeMap<u64, CancellationToken>)>,
+}
+
+struct Login {
+    number: u64,
+    pushed_out: CancellationToken,
+}
+
+impl Logins {
+    fn begin(&self, most: usize) -> Login {
+        let mut under_way = self.under_way.lock();
+        under_way.0 += 1;
+        let login = Login { number: under_way.0, pushed_out: CancellationToken::new() };
+        under_way.1.insert(login.number, login.pushed_out.clone());
+        if under_way.1.len() > most
+            && let Some((_, oldest)) = under_way.1.pop_first()
+        {
+            oldest.cancel();
+        }
+        login
+    }
+
+    fn end(&self, login: &Login) {
+        self.under_way.lock().1.remove(&login.number);
     }
 }

@@ -30,13 +30,26 @@ pub(crate) enum PortalState {
     Done,
 }
 
-/// Encoded rows, and how many of them there were.
+/// Encoded rows that have not been fetched.
 #[derive(Debug, Default)]
 pub(crate) struct WaitingRows {
-    pub(crate) encoded: BytesMut,
+    encoded: BytesMut,
+    /// What they take until the last one is fetched.
+    pub(crate) bytes_held: usize,
+    /// The statement's own tag.
+    tag: String,
 }
 
 impl WaitingRows {
+    pub(crate) fn new(encoded: BytesMut, tag: String) -> Self {
+        WaitingRows { bytes_held: encoded.len(), encoded, tag }
+    }
+
+    /// The tag that ends the portal: a query counts what was fetched last, other statements what they changed.
+    pub(crate) fn tag(&self, taken: u64) -> String {
+        if self.tag.starts_with("SELECT") { format!("SELECT {taken}") } else { self.tag.clone() }
+    }
+
     /// Moves up to `rows_max` rows (0: all) into `output`; answers how many.
     pub(crate) fn take(&mut self, rows_max: usize, output: &mut BytesMut) -> u64 {
         let mut taken = 0;
@@ -62,7 +75,8 @@ mod tests {
 
     #[test]
     fn rows_are_handed_out_a_few_at_a_time() {
-        let mut rows = WaitingRows { encoded: BytesMut::from(&b"D\0\0\0\x06abD\0\0\0\x04D\0\0\0\x05c"[..]) };
+        let mut rows =
+            WaitingRows::new(BytesMut::from(&b"D\0\0\0\x06abD\0\0\0\x04D\0\0\0\x05c"[..]), "SELECT 3".to_owned());
         let mut output = BytesMut::new();
         assert_eq!(rows.take(2, &mut output), 2);
         assert_eq!(&output[..], b"D\0\0\0\x06abD\0\0\0\x04");

@@ -52,7 +52,10 @@ pub(super) enum RowsTo {
     /// To the client as they come.
     Client,
     /// Into a portal that hands them out.
-    Portal,
+    Portal {
+        /// As many as it may keep.
+        bytes_max: usize,
+    },
 }
 
 /// What a statement did.
@@ -165,20 +168,27 @@ impl Connection {
                 output.row_description(columns, runnable.formats);
             }
             let mut waiting = Output::default();
-            let keep = runnable.rows == RowsTo::Portal;
+            let keep = match runnable.rows {
+                RowsTo::Client => None,
+                RowsTo::Portal { bytes_max } => Some(bytes_max),
+            };
             let names = prepared.names(info);
             let mut sink = WireSink {
                 columns,
                 formats: runnable.formats,
                 context: TextContext { time_zone: session.time_zone(), catalog: &*names, ..TextContext::utc() },
-                output: if keep { &mut waiting } else { output },
-                stream: if keep { None } else { Some(stream) },
+                output: if keep.is_some() { &mut waiting } else { output },
+                to: match keep {
+                    None => To::Stream(stream),
+                    Some(bytes_max) => To::Portal { bytes_max },
+                },
                 handle: &handle,
                 flushed,
                 broken: &mut broken,
             };
             let tag = rockpool_sql::execute(&prepared, runnable.params, store, info, &mut sink)?;
-            Ok(Ran { tag, waiting: WaitingRows { encoded: waiting.buffer } })
+            let waiting = WaitingRows::new(waiting.buffer, tag.to_string());
+            Ok(Ran { tag, waiting })
         });
         self.session.take_changed_settings()?;
         match broken {
@@ -245,13 +255,19 @@ pub(super) async fn send(stream: &mut dyn Stream, buffer: &mut BytesMut) -> std:
     Ok(())
 }
 
+/// Where a sink's rows go when enough have gathered.
+enum To<'a> {
+    Stream(&'a mut Box<dyn Stream>),
+    Portal { bytes_max: usize },
+}
+
 /// Encodes rows, and sends them when enough have gathered.
 struct WireSink<'a> {
     columns: &'a [Column],
     formats: &'a [Format],
     context: TextContext<'a>,
     output: &'a mut Output,
-    stream: Option<&'a mut Box<dyn Stream>>,
+    to: To<'a>,
     handle: &'a Handle,
     flushed: &'a mut bool,
     broken: &'a mut Option<std::io::Error>,
@@ -262,18 +278,20 @@ impl RowSink for WireSink<'_> {
         for row in &batch {
             self.output.row(row, self.columns, self.formats, &self.context)?;
         }
-        match &mut self.stream {
-            Some(stream) if self.output.buffer.len() >= FLUSH_BYTES => {
+        match &mut self.to {
+            To::Stream(stream) if self.output.buffer.len() >= FLUSH_BYTES => {
                 *self.flushed = true;
                 if let Err(error) = self.handle.block_on(send(&mut ***stream, &mut self.output.buffer)) {
                     *self.broken = Some(error);
                     return Ok(ControlFlow::Break(()));
                 }
             }
-            None if self.output.buffer.len() > PG_PORTAL_BYTES_MAX => {
+            To::Portal { bytes_max } if self.output.buffer.len() > *bytes_max => {
                 return Err(SqlError::new(
                     SqlState::PROGRAM_LIMIT_EXCEEDED,
-                    format!("the result of a portal with a row limit is larger than {PG_PORTAL_BYTES_MAX} bytes"),
+                    format!(
+                        "the results of a session's portals with row limits are larger than {PG_PORTAL_BYTES_MAX} bytes"
+                    ),
                 )
                 .with_hint("Fetch all rows at once, or narrow the statement with LIMIT and a condition on its key."));
             }

@@ -3,6 +3,9 @@
 //!
 //! A role that isn't there is answered like one that is, with a salt derived from its name, and refused at the end: who
 //! guesses names learns nothing.
+//!
+//! Inside TLS the exchange may be bound to the connection (`SCRAM-SHA-256-PLUS`, RFC 5929 `tls-server-end-point`): the
+//! client repeats the hash of the certificate that it saw, so that nobody can stand in between with another one.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -37,7 +40,9 @@ impl std::fmt::Debug for Verifier {
 impl Verifier {
     /// Of a password.
     pub fn of_password(password: &str, salt: [u8; 16]) -> Verifier {
-        let salted = salted_password(password, &salt, ITERATIONS);
+        // As clients prepare what is typed; what can't be prepared is taken as it is, there and here.
+        let prepared = stringprep::saslprep(password).unwrap_or(password.into());
+        let salted = salted_password(&prepared, &salt, ITERATIONS);
         let client_key = hmac(&salted, b"Client Key");
         Verifier {
             iterations: ITERATIONS,
@@ -60,6 +65,14 @@ impl Verifier {
             stored_key: key(stored_key)?,
             server_key: key(server_key)?,
         })
+    }
+
+    /// Whether this is the password. Takes as long as making a verifier does.
+    pub fn accepts(&self, password: &str) -> bool {
+        let prepared = stringprep::saslprep(password).unwrap_or(password.into());
+        let salted = salted_password(&prepared, &self.salt, self.iterations);
+        let stored_key: Key = Sha256::digest(hmac(&salted, b"Client Key")).into();
+        bool::from(stored_key.ct_eq(&self.stored_key))
     }
 
     /// A verifier that no password opens, the same every time for one name.
@@ -90,8 +103,22 @@ pub(crate) enum ScramError {
     Refused,
 }
 
+/// Whether an exchange is bound to its connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Binding<'a> {
+    /// There is nothing to bind it to.
+    None,
+    /// It could be, and the client chose the mechanism without.
+    Declined,
+    /// It is, to the certificate with this hash.
+    Bound(&'a [u8]),
+}
+
+/// How the message of a client begins that binds the exchange.
+const BINDING_FLAG: &str = "p=tls-server-end-point";
+
 /// An exchange that waits for the client's final message.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Exchange {
     verifier: Verifier,
     /// `client-first-message-bare,server-first-message,`
@@ -107,11 +134,20 @@ impl Exchange {
         message: &[u8],
         verifier: Verifier,
         server_nonce: [u8; 18],
+        binding: Binding<'_>,
     ) -> Result<(Exchange, String), ScramError> {
         let message = std::str::from_utf8(message).map_err(|_| ScramError::Malformed)?;
-        // gs2-header: "n,," or "y,,", possibly with an authorization identity, which PostgreSQL ignores too.
+        // gs2-header: "n,,", "y,," or "p=tls-server-end-point,,", possibly with an authorization identity, which
+        // PostgreSQL ignores too.
         let mut parts = message.splitn(3, ',');
-        let flag = parts.next().filter(|flag| matches!(*flag, "n" | "y")).ok_or(ScramError::Malformed)?;
+        let flag = parts.next().ok_or(ScramError::Malformed)?;
+        let bound: &[u8] = match (binding, flag) {
+            (Binding::Bound(certificate), BINDING_FLAG) => certificate,
+            (Binding::None | Binding::Declined, "n") | (Binding::None, "y") => &[],
+            // Among others "y" where binding was offered: the client believes that we can't, so somebody in between took
+            // the offer out.
+            _ => return Err(ScramError::Malformed),
+        };
         let identity = parts.next().filter(|it| it.is_empty() || it.starts_with("a=")).ok_or(ScramError::Malformed)?;
         let bare = parts.next().ok_or(ScramError::Malformed)?;
         let mut attributes = bare.split(',');
@@ -126,7 +162,7 @@ impl Exchange {
             verifier,
             transcript: format!("{bare},{answer},"),
             nonce,
-            binding: BASE64.encode(format!("{flag},{identity},")),
+            binding: BASE64.encode([format!("{flag},{identity},").as_bytes(), bound].concat()),
         };
         Ok((exchange, answer))
     }
@@ -159,8 +195,7 @@ fn hmac(key: &[u8], data: &[u8]) -> Key {
     mac.finalize().into_bytes().into()
 }
 
-/// PBKDF2 with HMAC-SHA-256, one block. Passwords are taken as they are: SASLprep leaves ASCII unchanged, and
-/// PostgreSQL falls back to the raw bytes of anything that it can't prepare.
+/// PBKDF2 with HMAC-SHA-256, one block.
 fn salted_password(password: &str, salt: &[u8], iterations: u32) -> Key {
     let keyed = Hmac::<Sha256>::new_from_slice(password.as_bytes()).expect("HMAC takes keys of any length");
     let round = |data: &[&[u8]]| -> Key {
@@ -202,6 +237,7 @@ mod tests {
     #[test]
     fn a_verifier_is_stored_and_read_back() {
         let verifier = Verifier::of_password("secret", [9; 16]);
+        assert!(verifier.accepts("secret") && !verifier.accepts("Secret"));
         assert_eq!(Verifier::parse(&verifier.to_string()), Some(verifier));
         for text in ["", "SCRAM-SHA-256$", "SCRAM-SHA-256$0:AA==$AA==:AA==", "md5abc", "SCRAM-SHA-256$4096:$:"] {
             assert_eq!(Verifier::parse(text), None, "{text}");
@@ -212,7 +248,7 @@ mod tests {
     fn a_wrong_proof_and_a_wrong_nonce_are_refused() {
         let begin = || {
             let verifier = Verifier::of_password("secret", [9; 16]);
-            Exchange::begin(b"n,,n=,r=abc", verifier, [1; 18]).unwrap()
+            Exchange::begin(b"n,,n=,r=abc", verifier, [1; 18], Binding::None).unwrap()
         };
         let (exchange, _) = begin();
         let proof = BASE64.encode([0u8; 32]);
@@ -222,7 +258,37 @@ mod tests {
         assert_eq!(exchange.finish(format!("c=biws,r=abc,p={proof}").as_bytes()), Err(ScramError::Malformed));
         for message in [&b""[..], b"p=tls-server-end-point,,n=,r=x", b"n,,n=,r=", b"n,,r=x", b"\xff\xfe"] {
             let verifier = Verifier::of_nobody("x", &[0; 32]);
-            assert_eq!(Exchange::begin(message, verifier, [1; 18]).unwrap_err(), ScramError::Malformed);
+            assert_eq!(Exchange::begin(message, verifier, [1; 18], Binding::None).unwrap_err(), ScramError::Malformed);
         }
+    }
+
+    #[test]
+    fn an_exchange_is_bound_to_the_certificate_that_the_client_saw() {
+        let finish = |header: &str, seen: &[u8], binding: Binding<'_>| {
+            let verifier = Verifier::of_password("secret", [9; 16]);
+            let first = format!("{header},n=,r=abc");
+            let (exchange, _) = Exchange::begin(first.as_bytes(), verifier, [1; 18], binding)?;
+            let repeated = BASE64.encode([format!("{header},").as_bytes(), seen].concat());
+            let proof = BASE64.encode([0u8; 32]);
+            exchange.clone().finish(format!("c={repeated},r={},p={proof}", exchange.nonce).as_bytes())
+        };
+        // A proof of zeros is refused as wrong, so the binding before it was accepted.
+        let bound = Binding::Bound(b"hash");
+        assert_eq!(finish("p=tls-server-end-point,", b"hash", bound), Err(ScramError::Refused));
+        assert_eq!(finish("p=tls-server-end-point,", b"other", bound), Err(ScramError::Malformed));
+        assert_eq!(finish("n,", b"", bound), Err(ScramError::Malformed));
+        assert_eq!(finish("p=tls-unique,", b"hash", bound), Err(ScramError::Malformed));
+        assert_eq!(finish("n,", b"", Binding::Declined), Err(ScramError::Refused));
+        assert_eq!(finish("y,", b"", Binding::Declined), Err(ScramError::Malformed));
+        assert_eq!(finish("y,", b"", Binding::None), Err(ScramError::Refused));
+    }
+
+    #[test]
+    fn passwords_are_prepared_as_clients_prepare_them() {
+        let salt = [9; 16];
+        // Examples of RFC 4013, section 3: a soft hyphen goes, a Roman nine is two letters.
+        assert_eq!(Verifier::of_password("I\u{ad}X", salt), Verifier::of_password("IX", salt));
+        assert_eq!(Verifier::of_password("\u{2168}", salt), Verifier::of_password("IX", salt));
+        assert_ne!(Verifier::of_password("\u{7}", salt), Verifier::of_password("", salt));
     }
 }

@@ -14,6 +14,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use pgwire::messages::startup::Authentication;
@@ -24,12 +25,16 @@ use tokio::net::TcpStream;
 
 use super::frontend::{self, Body, Frontend, Opening, StartupPacket};
 use super::respond::{Output, Severity};
-use super::scram::{Exchange, ScramError, Verifier};
+use super::scram::{Binding, Exchange, ScramError, Verifier};
 use super::{Ended, PgShared, Stream};
 use crate::config::Plaintext;
 use crate::roles;
 
 const MECHANISM: &str = "SCRAM-SHA-256";
+/// The same, bound to the TLS connection.
+const MECHANISM_BOUND: &str = "SCRAM-SHA-256-PLUS";
+/// How long whoever gave a wrong password waits for the answer: guessing is slow, a slip of the finger costs little.
+const WRONG_PASSWORD_PAUSE: Duration = Duration::from_secs(1);
 /// SSLRequest, GSSENCRequest, and one of each again inside TLS are what a sane client can send before its packet.
 const OPENINGS_MAX: usize = 4;
 
@@ -39,6 +44,8 @@ pub(super) struct LoggedIn {
     /// Bytes that came with the last message.
     pub(super) input: BytesMut,
     pub(super) user: String,
+    /// Whether that was a superuser at the login.
+    pub(super) superuser: bool,
     pub(super) database: String,
     /// Settings from the startup packet.
     pub(super) settings: Vec<(String, String)>,
@@ -87,7 +94,7 @@ pub(super) async fn log_in(socket: TcpStream, from: SocketAddr, shared: &Arc<PgS
                         error.with_hint("Use sslmode=require, or sslmode=verify-full with the cluster's ca.crt.");
                     return refuse(&mut stream, error).await;
                 }
-                return authenticate(stream, input, packet, shared).await;
+                return authenticate(stream, input, packet, secure, shared).await;
             }
         }
     }
@@ -117,6 +124,7 @@ async fn authenticate(
     mut stream: Box<dyn Stream>,
     mut input: BytesMut,
     packet: StartupPacket,
+    secure: bool,
     shared: &Arc<PgShared>,
 ) -> Result<LoggedIn, Ended> {
     let mut output = Output::default();
@@ -146,19 +154,18 @@ async fn authenticate(
     }
     let database = database.filter(|name| !name.is_empty()).unwrap_or_else(|| user.clone());
 
-    if let Err(error) = check_password(&mut stream, &mut input, &mut output, &user, shared).await {
-        return match error {
-            Ended::Refused(error) => refuse(&mut stream, error).await,
-            ended => Err(ended),
-        };
-    }
+    let superuser = match check_password(&mut stream, &mut input, &mut output, &user, secure, shared).await {
+        Ok(superuser) => superuser,
+        Err(Ended::Refused(error)) => return refuse(&mut stream, error).await,
+        Err(ended) => return Err(ended),
+    };
     if database != roles::DATABASE {
         let error = SqlError::new(SqlState::INVALID_CATALOG_NAME, format!("database \"{database}\" does not exist"));
         let error = error.with_hint(format!("A cluster holds one database: {}.", roles::DATABASE));
         return refuse(&mut stream, error).await;
     }
     output.authentication(Authentication::Ok);
-    Ok(LoggedIn { stream, input, user, database, settings, output })
+    Ok(LoggedIn { stream, input, user, superuser, database, settings, output })
 }
 
 /// Protocol 3.0 is what is spoken; a client that asks for more is told so.
@@ -197,38 +204,44 @@ fn options(text: &str) -> Vec<(String, String)> {
     settings
 }
 
+/// Checks the password; answers whether the role is a superuser.
 async fn check_password(
     stream: &mut Box<dyn Stream>,
     input: &mut BytesMut,
     output: &mut Output,
     user: &str,
+    secure: bool,
     shared: &Arc<PgShared>,
-) -> Result<(), Ended> {
-    let refused = || {
-        let message = format!("password authentication failed for user \"{user}\"");
-        Ended::Refused(SqlError::new(SqlState::INVALID_PASSWORD, message))
-    };
+) -> Result<bool, Ended> {
     let malformed = |_| Ended::protocol("malformed SCRAM message");
-    let known = roles::verifier(&shared.database, user).await?;
-    let verifier = known.unwrap_or_else(|| Verifier::of_nobody(user, &shared.nobody_secret));
+    let known = roles::login(&shared.database, user).await?;
+    let (verifier, superuser) = known.unwrap_or_else(|| (Verifier::of_nobody(user, &shared.nobody_secret), false));
 
-    output.authentication(Authentication::SASL(vec![MECHANISM.to_owned()]));
+    let offered: &[&str] = if secure { &[MECHANISM_BOUND, MECHANISM] } else { &[MECHANISM] };
+    output.authentication(Authentication::SASL(offered.iter().map(|name| (*name).to_owned()).collect()));
     let mut body = Body(exchange(stream, input, output).await?);
     let mechanism = body.text()?;
-    if mechanism != MECHANISM {
-        return Err(Ended::protocol("the client chose an authentication mechanism that was not offered"));
-    }
+    let binding = match mechanism.as_str() {
+        MECHANISM_BOUND if secure => Binding::Bound(&shared.certificate_hash),
+        MECHANISM if secure => Binding::Declined,
+        MECHANISM => Binding::None,
+        _ => return Err(Ended::protocol("the client chose an authentication mechanism that was not offered")),
+    };
     let first = body.value()?.unwrap_or_default();
     let nonce = shared.database.environment().random();
-    let (scram, answer) = Exchange::begin(&first, verifier, nonce).map_err(malformed)?;
+    let (scram, answer) = Exchange::begin(&first, verifier, nonce, binding).map_err(malformed)?;
     output.authentication(Authentication::SASLContinue(Bytes::from(answer)));
     let last = exchange(stream, input, output).await?;
     match scram.finish(&last) {
         Ok(answer) => output.authentication(Authentication::SASLFinal(Bytes::from(answer))),
         Err(ScramError::Malformed) => return Err(malformed(ScramError::Malformed)),
-        Err(ScramError::Refused) => return Err(refused()),
+        Err(ScramError::Refused) => {
+            tokio::time::sleep(WRONG_PASSWORD_PAUSE).await;
+            let message = format!("password authentication failed for user \"{user}\"");
+            return Err(Ended::Refused(SqlError::new(SqlState::INVALID_PASSWORD, message)));
+        }
     }
-    Ok(())
+    Ok(superuser)
 }
 
 /// Sends what has gathered and waits for the next password message.

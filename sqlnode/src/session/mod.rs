@@ -112,6 +112,7 @@ pub struct SqlSession {
     chain: bool,
     notices: Vec<Notice>,
     info: SessionInfo,
+    superuser: bool,
     settings_version: u64,
 }
 
@@ -124,8 +125,8 @@ fn only_in_blocks(what: &str) -> SqlError {
 }
 
 impl SqlSession {
-    /// A session of that role in that database.
-    pub fn new(user: &str, database: &str, settings: Settings) -> Self {
+    /// A session of that role, which may be a superuser, in that database.
+    pub fn new(user: &str, superuser: bool, database: &str, settings: Settings) -> Self {
         let mut info = SessionInfo::new(user, database);
         info.settings = settings.exported();
         info.search_path = settings.search_path(user);
@@ -139,6 +140,7 @@ impl SqlSession {
             chain: false,
             notices: Vec::new(),
             info,
+            superuser,
             settings_version: 0,
         }
     }
@@ -335,6 +337,7 @@ impl SqlSession {
             "transaction_read_only" => Ok(on_off(self.read_only)),
             "default_transaction_read_only" => Ok(on_off(self.read_only_default)),
             "session_authorization" => Ok(self.info.user.clone()),
+            "is_superuser" => Ok(on_off(self.superuser)),
             _ => self.settings.show(name),
         }
     }
@@ -402,6 +405,11 @@ impl SqlSession {
         self.phase
     }
 
+    /// Adds a remark for the client.
+    pub fn remark(&mut self, state: SqlState, message: String) {
+        self.notices.push(Notice { state, message });
+    }
+
     /// Remarks that arose; each is handed out once.
     pub fn take_notices(&mut self) -> Vec<Notice> {
         std::mem::take(&mut self.notices)
@@ -425,8 +433,12 @@ impl SqlSession {
     /// What the client is told of its settings.
     pub fn reported(&self) -> Vec<Reported> {
         let mut reported = self.settings.reported();
-        for one in reported.iter_mut().filter(|one| one.name == "session_authorization") {
-            one.value.clone_from(&self.info.user);
+        for one in &mut reported {
+            match one.name {
+                "session_authorization" => one.value.clone_from(&self.info.user),
+                "is_superuser" if !self.superuser => "off".clone_into(&mut one.value),
+                _ => {}
+            }
         }
         reported
     }

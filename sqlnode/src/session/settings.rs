@@ -39,6 +39,10 @@ enum Takes {
     Number(i64, i64),
     /// A duration, shown in milliseconds.
     Duration,
+    /// The one encoding there is, under any of its names. Drivers write them as `'utf-8'`, quotes included.
+    Encoding,
+    /// A time zone, under one of the names that the language knows.
+    TimeZone,
     /// One of these, compared without case.
     OneOf(&'static [&'static str]),
 }
@@ -65,7 +69,7 @@ const LEVELS: &[&str] = &["serializable", "repeatable read", "read committed", "
 
 const KNOWN: &[Known] = &[
     reported("application_name", "", Takes::Text),
-    reported("client_encoding", "UTF8", Takes::OneOf(&["UTF8", "UTF-8", "UNICODE"])),
+    reported("client_encoding", "UTF8", Takes::Encoding),
     reported("DateStyle", "ISO, MDY", Takes::OneOf(&["ISO", "ISO, MDY", "ISO,MDY", "ISO, DMY", "ISO, YMD"])),
     reported("default_transaction_read_only", "off", Takes::Bool),
     reported("in_hot_standby", "off", Takes::Fixed),
@@ -76,7 +80,7 @@ const KNOWN: &[Known] = &[
     reported("server_version", SERVER_VERSION, Takes::Fixed),
     reported("session_authorization", "", Takes::Fixed),
     reported("standard_conforming_strings", "on", Takes::OneOf(&["on"])),
-    reported("TimeZone", "UTC", Takes::Text),
+    reported("TimeZone", "UTC", Takes::TimeZone),
     known("bytea_output", "hex", Takes::OneOf(&["hex"])),
     known("check_function_bodies", "on", Takes::Bool),
     known("client_min_messages", "notice", Takes::Text),
@@ -133,6 +137,16 @@ impl Takes {
                 _ => Err(format!("a number from {least} to {most} is expected")),
             },
             Takes::Duration => duration(text).map(|duration| duration.as_millis().to_string()),
+            Takes::Encoding => {
+                // As PostgreSQL compares them: letters and digits only.
+                let letters = text.chars().filter(char::is_ascii_alphanumeric);
+                match letters.collect::<String>().to_ascii_lowercase().as_str() {
+                    "utf8" | "unicode" => Ok("UTF8".to_owned()),
+                    _ => Err("UTF8 is the only encoding".to_owned()),
+                }
+            }
+            Takes::TimeZone if rockpool_sql::types::time_zone_exists(text) => Ok(text.to_owned()),
+            Takes::TimeZone => Err("a name such as UTC or Europe/Berlin, or an offset, is expected".to_owned()),
             Takes::OneOf(choices) => match choices.iter().find(|choice| choice.eq_ignore_ascii_case(text)) {
                 Some(choice) => Ok((*choice).to_owned()),
                 None => Err(format!("{} is expected", choices.join(" or "))),

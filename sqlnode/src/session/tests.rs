@@ -5,7 +5,7 @@ use rockpool_sql::{SqlState, parse};
 use super::*;
 
 fn session() -> SqlSession {
-    SqlSession::new("ann", "rockpool", Settings::default())
+    SqlSession::new("ann", false, "rockpool", Settings::default())
 }
 
 fn plan(session: &mut SqlSession, sql: &str) -> Result<Step, SqlState> {
@@ -133,6 +133,14 @@ fn settings_are_checked() {
     assert_eq!(plan(&mut session, "SET server_version = '1'"), Err(SqlState::CANT_CHANGE_RUNTIME_PARAM));
     assert_eq!(plan(&mut session, "SET client_encoding = 'LATIN1'"), Err(SqlState::INVALID_PARAMETER_VALUE));
     assert_eq!(plan(&mut session, "SET statement_timeout = 'soon'"), Err(SqlState::INVALID_PARAMETER_VALUE));
+    assert_eq!(plan(&mut session, "SET timezone = 'Mars/Phobos'"), Err(SqlState::INVALID_PARAMETER_VALUE));
+    plan(&mut session, "SET timezone = 'Europe/Berlin'").unwrap();
+    // asyncpg writes the quotes into its startup packet.
+    for name in ["utf-8", "UTF8", "unicode", "''utf-8''"] {
+        plan(&mut session, &format!("SET client_encoding = '{name}'")).unwrap();
+        assert!(matches!(plan(&mut session, "SHOW client_encoding"), Ok(Step::Show { value, .. }) if value == "UTF8"));
+    }
+    assert!(matches!(plan(&mut session, "SHOW is_superuser"), Ok(Step::Show { value, .. }) if value == "off"));
     plan(&mut session, "SET my.own = 'x'").unwrap();
     assert!(matches!(plan(&mut session, "SHOW my.own"), Ok(Step::Show { value, .. }) if value == "x"));
     plan(&mut session, "SET search_path = alpha, \"$user\", public").unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::Server;
+use crate::support::{Server, message};
 
 /// What the server says until it closes.
 async fn say(server: &Server, bytes: &[u8]) -> Vec<u8> {
@@ -78,9 +78,9 @@ async fn a_password_message_that_is_no_scram_is_refused() {
     ] {
         let mut stream = server.raw().await;
         stream.write_all(&startup(b"user\0root\0database\0rockpool\0\0")).await.unwrap();
-        let mut asked = [0; 24];
+        let mut asked = [0; 43];
         stream.read_exact(&mut asked).await.unwrap();
-        assert_eq!(&asked[..9], b"R\0\0\0\x17\0\0\0\x0a");
+        assert_eq!(&asked, b"R\0\0\0\x2a\0\0\0\x0aSCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0");
         stream.write_all(message).await.unwrap();
         let answer = listen(&mut stream).await;
         assert!(answer.starts_with(b"E"), "{message:?} was answered {answer:?}");
@@ -111,4 +111,60 @@ async fn random_bytes_close_their_connection_only() {
         }
     }
     watcher.batch_execute("SELECT 1").await.unwrap();
+}
+
+/// Parse, Bind with parameters of these types as text, Execute, Sync.
+fn run(sql: &str, types: &[u32], parameters: &[&str]) -> Vec<Vec<u8>> {
+    let mut parse = [b"\0", sql.as_bytes(), b"\0", &(types.len() as u16).to_be_bytes()].concat();
+    types.iter().for_each(|oid| parse.extend(oid.to_be_bytes()));
+    let mut bind = b"\0\0\0\0".to_vec();
+    bind.extend((parameters.len() as u16).to_be_bytes());
+    for parameter in parameters {
+        bind.extend((parameter.len() as u32).to_be_bytes());
+        bind.extend(parameter.as_bytes());
+    }
+    bind.extend(b"\0\0");
+    vec![message(b'P', &parse), message(b'B', &bind), message(b'E', b"\0\0\0\0\0"), message(b'S', b"")]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_never_leaves_a_client_waiting() {
+    let server = Server::start().await;
+    let mut raw = server.raw_login().await;
+    // A function call stands for itself: no Sync follows.
+    raw.send(&[message(b'F', b"\0\0\0\x01\0\0\0\0\0\0")]).await;
+    assert_eq!(raw.until_ready().await, "E(0A000)Z");
+    raw.send(&[message(b'Q', b"COPY nowhere FROM STDIN\0")]).await;
+    let refused = raw.until_ready().await;
+    assert!(refused.starts_with("E(") && refused.ends_with(")Z"), "{refused}");
+    // Data that was under way already.
+    raw.send(&[message(b'd', b"1\n"), message(b'c', b""), message(b'Q', b"\0")]).await;
+    assert_eq!(raw.until_ready().await, "IZ");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parameter_may_name_what_the_catalog_holds() {
+    const REGCLASS: u32 = 2205;
+    let server = Server::start().await;
+    let mut raw = server.raw_login().await;
+    raw.send(&[message(b'Q', b"CREATE TABLE t (a int)\0")]).await;
+    assert_eq!(raw.until_ready().await, "CZ");
+    for name in ["t", "public.t", "pg_catalog.pg_class"] {
+        raw.send(&run("SELECT $1", &[REGCLASS], &[name])).await;
+        assert_eq!(raw.until_ready().await, "12DCZ", "{name}");
+    }
+    raw.send(&run("SELECT $1", &[REGCLASS], &["nowhere"])).await;
+    assert_eq!(raw.until_ready().await, "1E(42P01)Z");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_portal_that_changed_something_does_so_once() {
+    let server = Server::start().await;
+    let mut raw = server.raw_login().await;
+    raw.send(&[message(b'Q', b"CREATE TABLE t (a int)\0")]).await;
+    assert_eq!(raw.until_ready().await, "CZ");
+    let mut twice = run("INSERT INTO t VALUES (1)", &[], &[]);
+    twice.insert(3, message(b'E', b"\0\0\0\0\0"));
+    raw.send(&twice).await;
+    assert_eq!(raw.until_ready().await, "12CE(55000)Z");
 }

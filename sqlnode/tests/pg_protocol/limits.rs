@@ -94,3 +94,29 @@ async fn statements_and_failures_are_counted() {
     assert!(text.contains("rockpool_sql_statement_duration_seconds_count{kind=\"query\"} 1"), "{text}");
     assert!(text.contains("rockpool_sql_statement_failures_total{sqlstate=\"42703\"} 1"), "{text}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_connects_and_says_nothing_keeps_nobody_out_and_holds_up_no_end() {
+    let server = Server::start_with(PgOptions { connections_max: 2, ..options() }).await;
+    let mut silent = Vec::new();
+    for _ in 0..400 {
+        silent.push(tokio::net::TcpStream::connect(server.address).await.unwrap());
+    }
+    server.connect().await.batch_execute("SELECT 1").await.unwrap();
+    let began = std::time::Instant::now();
+    server.pg.stop();
+    server.pg.drained(Duration::from_secs(15)).await;
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_in_all_portals_of_a_session_is_bounded() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    let transaction = client.transaction().await.unwrap();
+    let large = "SELECT repeat('x', 1000000) FROM generate_series(1, 40)";
+    let one = transaction.bind(large, &[]).await.unwrap();
+    assert_eq!(transaction.query_portal(&one, 1).await.unwrap().len(), 1);
+    let two = transaction.bind(large, &[]).await.unwrap();
+    assert_eq!(code(transaction.query_portal(&two, 1).await), "54000");
+}

@@ -145,3 +145,56 @@ async fn only_superusers_get_at_the_tables_of_the_cluster() {
     root.batch_execute("ALTER ROLE ann NOSUPERUSER").await.unwrap();
     assert_eq!(code(ann.query("SELECT verifier FROM system.roles", &[]).await), "42501");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_can_be_bound_to_its_tls_connection() {
+    let server = Server::start().await;
+    let mut config = server.config();
+    config.channel_binding(tokio_postgres::config::ChannelBinding::Require);
+    server.connect_with(&config).await.unwrap().batch_execute("SELECT 1").await.unwrap();
+    config.channel_binding(tokio_postgres::config::ChannelBinding::Disable);
+    server.connect_with(&config).await.unwrap().batch_execute("SELECT 1").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passwords_beyond_ascii_open_as_they_were_typed() {
+    let server = Server::start().await;
+    let root = server.connect().await;
+    // What clients turn into another text before they hash it.
+    for (index, password) in ["p\u{bd}x", "zähe\u{a0}Ülme", "\u{fb01}sh…"].iter().enumerate() {
+        root.batch_execute(&format!("CREATE ROLE r{index} LOGIN PASSWORD '{password}'")).await.unwrap();
+        server.connect_with(server.config().user(format!("r{index}")).password(password)).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guessing_is_slow_and_being_right_is_not_held_up_by_it() {
+    let server = Server::start().await;
+    let began = std::time::Instant::now();
+    let mut wrong = server.config();
+    wrong.password("wrong");
+    let wrong = server.connect_with(&wrong);
+    let right = async {
+        server.connect().await;
+        began.elapsed()
+    };
+    let (refused, right) = tokio::join!(wrong, right);
+    assert_eq!(code(refused.map(drop)), "28P01");
+    assert!(began.elapsed() >= std::time::Duration::from_secs(1) && right < began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_are_told_whether_they_are_superusers() {
+    let server = Server::start().await;
+    let root = server.connect().await;
+    root.batch_execute("CREATE ROLE ann LOGIN PASSWORD 'first'").await.unwrap();
+    let ann = server.connect_with(server.config().user("ann").password("first")).await.unwrap();
+    for (client, told) in [(&root, "on"), (&ann, "off")] {
+        let shown = client.simple_query("SHOW is_superuser").await.unwrap();
+        let value = shown.iter().find_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        assert_eq!(value, Some(told));
+    }
+}
