@@ -12,6 +12,10 @@ pub const PASSWORD_BYTES_MAX: usize = 1024;
 pub const PASSWORD_CHARS_MIN: usize = 8;
 /// Devices that an account may have at once, revoked ones not counted.
 pub const DEVICES_PER_ACCOUNT_MAX: usize = 32;
+/// Devices that an account may ever have had, revoked ones counted: others keep their keys, to check what they wrote.
+pub const DEVICES_PER_ACCOUNT_EVER_MAX: usize = 256;
+/// Accounts that one address (of IPv6: a /64) may make at one node at once, and in an hour, unless the node is set otherwise.
+pub const SIGN_UPS_PER_HOUR_MAX: u32 = 30;
 /// Pools that an account may belong to.
 pub const POOLS_PER_ACCOUNT_MAX: usize = 256;
 /// Devices that may be present in one pool at once.
@@ -26,6 +30,14 @@ pub const INVITE_USES_MAX: u32 = 1_000;
 pub const INVITE_TTL_SECONDS_MAX: u64 = 30 * 24 * 60 * 60;
 /// Bytes in the payload of one relayed signal.
 pub const SIGNAL_BYTES_MAX: usize = 64 * 1024;
+/// Messages that a device may send at once on its signalling stream; beyond, the node reads as slowly as the next limit says.
+pub const CLIENT_MESSAGES_BURST_MAX: u32 = 512;
+/// Messages that a device may send in a second on its signalling stream, in the long run.
+pub const CLIENT_MESSAGES_PER_SECOND_MAX: u32 = 64;
+/// Bytes of signals that a device may send at once; beyond, likewise.
+pub const SIGNALS_BYTES_BURST_MAX: u32 = 4 * 1024 * 1024;
+/// Bytes of signals that a device may send in a second, in the long run.
+pub const SIGNALS_BYTES_PER_SECOND_MAX: u32 = 512 * 1024;
 /// Bytes in a gRPC message from a client.
 pub const CLIENT_RPC_BYTES_MAX: usize = 256 * 1024;
 /// Characters in the text of one message.

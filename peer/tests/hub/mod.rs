@@ -122,7 +122,7 @@ async fn serve(stream: TcpStream, state: Arc<Mutex<State>>) {
         let nodes = state.present.values().map(|(node, _)| node.clone()).collect();
         let roster = meta::Roster { pool_id: POOL.0.to_vec().into(), lease_epoch: 1, sequence: number, nodes };
         let members = state.members.values().cloned().collect();
-        (node, meta::Welcome { presence_epoch: number, roster: Some(roster), members })
+        (node, meta::Welcome { presence_epoch: number, roster: Some(roster), members, absence: None })
     };
     if send(&mut write, &from(from_cluster::Kind::Welcome(welcome))).await.is_err() {
         return;
