@@ -1,6 +1,6 @@
 //! Accounts and their devices in the tables: what several services read and change.
 
-use rockpool_proto::limits::DEVICES_PER_ACCOUNT_MAX;
+use rockpool_proto::limits::{DEVICES_PER_ACCOUNT_EVER_MAX, DEVICES_PER_ACCOUNT_MAX};
 use rockpool_proto::{AccountId, DeviceId, PoolId};
 use rockpool_sql::Value;
 
@@ -157,12 +157,20 @@ pub fn admit_device(
         let device = Device { exchange_key: proof.exchange_key, last_seen_us: Some(now_us), ..known };
         return Ok((device, news));
     }
-    let live = tx.query_one(
-        "SELECT count(*) FROM meta.devices WHERE account_id = $1 AND revoked_at IS NULL",
+    let ever = tx.query_one(
+        "SELECT count(*), count(revoked_at) FROM meta.devices WHERE account_id = $1",
         &[uuid(owner.as_bytes())],
     )?;
-    if live.count(0)? >= DEVICES_PER_ACCOUNT_MAX as u64 {
+    let (ever, revoked) = (ever.count(0)?, ever.count(1)?);
+    if ever - revoked >= DEVICES_PER_ACCOUNT_MAX as u64 {
         let text = format!("This account has {DEVICES_PER_ACCOUNT_MAX} devices, which is the most. Revoke one first.");
+        return Err(Refusal::new(RefusalKind::Exhausted, text).into());
+    }
+    if ever >= DEVICES_PER_ACCOUNT_EVER_MAX as u64 {
+        let text = format!(
+            "This account has had {DEVICES_PER_ACCOUNT_EVER_MAX} devices, which is the most: its pools keep the keys of \
+             revoked ones as well. Log in from one of its devices, or sign up for another account."
+        );
         return Err(Refusal::new(RefusalKind::Exhausted, text).into());
     }
     tx.execute(

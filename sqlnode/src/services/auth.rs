@@ -29,14 +29,16 @@ impl Auth for Services {
     }
 
     async fn sign_up(&self, request: Request<wire::SignUpRequest>) -> Result<Response<wire::LoginReply>, Status> {
+        let address = request.remote_addr().map(|address| address.ip());
         let request = request.into_inner();
         let login = validate::login_name(&request.login_name).map_err(DbError::from)?;
         let shown = if request.display_name.trim().is_empty() { &login.name } else { &request.display_name };
         let display_name = validate::display_name("display name", shown).map_err(DbError::from)?;
-        validate::new_password(&request.password).map_err(DbError::from)?;
+        let password = validate::new_password(&request.password).map_err(DbError::from)?;
         let claim = self.check_claim(request.device).map_err(DbError::from)?;
         let environment = self.database().environment();
-        let password = self.hasher().hash(&**environment, &request.password).await?;
+        self.sign_ups().take(environment.now_us(), address).map_err(DbError::from)?;
+        let password = self.hasher().hash(&**environment, &password).await?;
         let account = AccountId(environment.random());
         let session = SessionId(environment.random());
         let tokens = Tokens::fresh(&**environment);
@@ -54,7 +56,7 @@ impl Auth for Services {
         let address = request.remote_addr().map(|address| address.ip());
         let request = request.into_inner();
         let login = validate::login_name(&request.login_name).map_err(DbError::from)?;
-        validate::password(&request.password).map_err(DbError::from)?;
+        let password = validate::password(&request.password).map_err(DbError::from)?;
         let claim = self.check_claim(request.device).map_err(DbError::from)?;
 
         let counted = self.database().transaction(|tx| {
@@ -65,7 +67,7 @@ impl Auth for Services {
         });
         let (found, subjects) = counted.await?;
         let hash = found.as_ref().map(|(_, hash)| hash);
-        let right = self.hasher().verify(&request.password, hash).await?;
+        let right = self.hasher().verify(&password, hash).await?;
         let Some((account, checked)) = found.filter(|_| right) else {
             let text =
                 "The login name or the password is wrong. Check both; after several wrong tries you will have to wait.";
@@ -83,10 +85,11 @@ impl Auth for Services {
             }
             throttle::forgive(tx, &subjects)?;
             let (device, news) = accounts::admit_device(tx, account, &claim.proof, &claim.name, claim.kind)?;
-            sessions::begin(tx, session, account, device.id, &tokens)?;
-            Ok((accounts::account(tx, account)?, device, news))
+            let withdrawn = sessions::begin(tx, session, account, device.id, &tokens)?;
+            Ok((accounts::account(tx, account)?, device, withdrawn, news))
         });
-        let (account, device, news) = begun.await?;
+        let (account, device, withdrawn, news) = begun.await?;
+        self.rooms().evict_withdrawn(withdrawn, crate::rooms::EndReason::Expired);
         self.rooms().refresh(news);
         Ok(Response::new(login_reply(account, device, &tokens)))
     }
@@ -155,8 +158,11 @@ fn subjects(
 ) -> Result<Vec<Subject>, DbError> {
     let device = accounts::device(tx, proof.id)?;
     let known = device.is_some_and(|device| Some(device.account) == account && device.revoked_at_us.is_none());
-    let who = if known { Subject::Device(proof.id) } else { Subject::Account(login.key.clone()) };
-    Ok(vec![who, Subject::Address(address)])
+    Ok(if known {
+        vec![Subject::Device(proof.id)]
+    } else {
+        vec![Subject::Account(login.key.clone()), Subject::Address(address)]
+    })
 }
 
 fn session_tokens(tokens: &Tokens) -> wire::SessionTokens {

@@ -3,7 +3,7 @@
 //! ```text
 //!   auth, devices, pools, info    one file each: validate, one or two transactions, reply
 //!   accounts, sessions, throttle  what several of them do inside a transaction
-//!   secrets, validate             no database: proofs, hashes, names
+//!   secrets, validate, sign_ups   no database: proofs, hashes, names, buckets
 //!   convert, status               the edges: generated types, gRPC codes
 //!   schema                        the tables
 //! ```
@@ -22,6 +22,7 @@ pub mod pools;
 pub mod schema;
 pub mod secrets;
 pub mod sessions;
+mod sign_ups;
 pub mod status;
 mod throttle;
 pub mod validate;
@@ -40,6 +41,7 @@ use crate::database::{Database, DbError, Refusal, RefusalKind};
 use crate::rooms::Rooms;
 use secrets::{Challenger, PasswordHasher};
 use sessions::Caller;
+use sign_ups::SignUps;
 
 /// The services of one node. Cheap to clone; clones share everything.
 #[derive(Clone)]
@@ -51,16 +53,19 @@ struct Shared {
     database: Database,
     challenger: Challenger,
     hasher: PasswordHasher,
+    sign_ups: SignUps,
     rooms: Rooms,
 }
 
 impl Services {
     /// Brings the tables to this version's shape and makes the services ready. `rooms` was started on the same database.
-    pub async fn open(database: Database, rooms: Rooms) -> Result<Self, DbError> {
+    /// An address may make `sign_ups_per_hour` accounts.
+    pub async fn open(database: Database, rooms: Rooms, sign_ups_per_hour: u32) -> Result<Self, DbError> {
         schema::migrate(&database).await?;
         let challenger = auth::challenger(&database).await?;
         let hasher = PasswordHasher::new(&**database.environment());
-        Ok(Self { shared: Arc::new(Shared { database, challenger, hasher, rooms }) })
+        let sign_ups = SignUps::new(sign_ups_per_hour);
+        Ok(Self { shared: Arc::new(Shared { database, challenger, hasher, sign_ups, rooms }) })
     }
 
     /// All services that clients call, signalling included, and the one for other nodes, which asks for their certificate:
@@ -85,6 +90,10 @@ impl Services {
 
     fn hasher(&self) -> &PasswordHasher {
         &self.shared.hasher
+    }
+
+    fn sign_ups(&self) -> &SignUps {
+        &self.shared.sign_ups
     }
 
     /// The rooms of this node.

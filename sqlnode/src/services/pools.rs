@@ -88,16 +88,8 @@ impl Pools for Services {
         let made = self.database().transaction(|tx| {
             must_belong(tx, pool, caller.account)?;
             let now_us = tx.now_us();
-            // Those that nobody can use any more make room.
-            tx.execute(
-                "DELETE FROM meta.invites WHERE pool_id = $1 AND expires_at < $2",
-                &[uuid(pool.as_bytes()), time(now_us.saturating_sub(INVITE_KEPT_US))],
-            )?;
-            let open = tx.query_one(
-                "SELECT count(*) FROM meta.invites WHERE pool_id = $1 AND uses_left > 0 AND expires_at > $2",
-                &[uuid(pool.as_bytes()), time(now_us)],
-            )?;
-            if open.count(0)? >= POOL_OPEN_INVITES_MAX as u64 {
+            let open = count_open_and_clear(tx, pool, now_us)?;
+            if open >= POOL_OPEN_INVITES_MAX {
                 let text = format!(
                     "This pool has {POOL_OPEN_INVITES_MAX} open invites, which is the most. Let some be used or expire."
                 );
@@ -159,6 +151,34 @@ impl Pools for Services {
 
 /// How long an expired invite is kept, so that who comes late hears that it expired.
 const INVITE_KEPT_US: i64 = 30 * 24 * 60 * 60 * 1_000_000;
+/// Invites of one pool that are kept although nobody can use them any more.
+const INVITES_SPENT_KEPT_MAX: usize = 256;
+/// Such invites that making one clears away.
+const INVITES_CLEARED_MAX: usize = 64;
+
+/// How many invites of a pool can still be used. Clears others away, the oldest first, when they are too old or too many.
+fn count_open_and_clear(tx: &mut Tx<'_>, pool: PoolId, now_us: i64) -> Result<usize, DbError> {
+    let rows = tx.query(
+        "SELECT invite_id, uses_left, expires_at FROM meta.invites WHERE pool_id = $1 ORDER BY expires_at DESC",
+        &[uuid(pool.as_bytes())],
+    )?;
+    let (mut open, mut spent) = (0, Vec::new());
+    for row in &rows {
+        let expires_us = row.time_us(2)?;
+        if row.count(1)? > 0 && expires_us > now_us {
+            open += 1;
+        } else {
+            spent.push((row.uuid(0)?, expires_us));
+        }
+    }
+    let old = |expires_us: i64| expires_us < now_us.saturating_sub(INVITE_KEPT_US);
+    let cleared = spent.iter().enumerate().rev();
+    let cleared = cleared.filter(|(newer, (_, expires_us))| *newer >= INVITES_SPENT_KEPT_MAX || old(*expires_us));
+    for (_, (id, _)) in cleared.take(INVITES_CLEARED_MAX) {
+        tx.execute("DELETE FROM meta.invites WHERE invite_id = $1", &[uuid(id)])?;
+    }
+    Ok(open)
+}
 
 fn invalid(text: String) -> DbError {
     Refusal::new(RefusalKind::Invalid, text).into()

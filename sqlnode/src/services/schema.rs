@@ -164,6 +164,16 @@ const MIGRATIONS: &[Migration] = &[
             "CREATE INDEX coordinator_leases_by_node ON meta.coordinator_leases (node_id)",
         ],
     },
+    Migration {
+        title: "refresh tokens whose answer may have been lost, and when a device was last heard",
+        statements: &[
+            // The token that was traded last, until something of what was answered for it is used.
+            "ALTER TABLE meta.sessions ADD COLUMN unconfirmed_hash bytea",
+            // The device was there until then for certain; `left_at` is when that was noticed.
+            "ALTER TABLE meta.presence_intervals ADD COLUMN heard_at timestamptz",
+            "CREATE INDEX presence_intervals_by_end ON meta.presence_intervals (pool_id, left_at)",
+        ],
+    },
 ];
 
 /// Brings the tables to this version's shape; does nothing when they have it.

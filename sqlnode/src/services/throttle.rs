@@ -5,7 +5,8 @@
 //! its own try back. Counters stand in a table: any node enforces, and a restart forgets nothing.
 //!
 //! Subjects: the account's name, and the address that asks. A device that the account knows, and that has proved its key,
-//! has a counter of its own instead of the account's: who guesses from elsewhere can't lock its owner out.
+//! has a counter of its own instead of both: who guesses can't lock its owner out, not even from the same address, which
+//! whole households and offices share.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -19,10 +20,19 @@ use crate::database::{DbError, Refusal, RefusalKind, Tx, time};
 const FORGET_US: i64 = 60 * 60 * 1_000_000;
 /// Rows of subjects that were quiet for so long are swept away.
 const SWEEP_US: i64 = 24 * 60 * 60 * 1_000_000;
-/// Rows swept away by one login.
-const SWEEP_ROWS_MAX: i64 = 16;
+/// Rows swept away for each new one.
+const SWEEP_ROWS_MAX: i64 = 4;
 /// The first delay; each further failure doubles it.
 const DELAY_FIRST_US: i64 = 1_000_000;
+
+/// What counts as one address: one household or attacker gets a whole /64 of IPv6. A listener on `[::]` sees addresses of
+/// IPv4 as IPv6, and they all look alike in their first half.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),
+        address => address,
+    }
+}
 
 /// Who tries.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,12 +50,10 @@ impl Subject {
         match self {
             Self::Account(login_key) => format!("account:{login_key}"),
             Self::Device(device) => format!("device:{device}"),
-            // One household or attacker gets a whole /64 of IPv6.
-            Self::Address(Some(IpAddr::V6(address))) => {
-                let s = address.segments();
-                format!("address:{:x}:{:x}:{:x}:{:x}::/64", s[0], s[1], s[2], s[3])
-            }
-            Self::Address(Some(IpAddr::V4(address))) => format!("address:{address}"),
+            Self::Address(Some(address)) => match network(*address) {
+                IpAddr::V6(network) => format!("address:{network}/64"),
+                IpAddr::V4(address) => format!("address:{address}"),
+            },
             Self::Address(None) => "address:unknown".to_owned(),
         }
     }
@@ -106,6 +114,10 @@ pub fn begin_try(tx: &mut Tx<'_>, subjects: &[Subject]) -> Result<(), DbError> {
             "INSERT INTO meta.login_attempts (subject, failures, last_failure_at, blocked_until) VALUES ($1, $2, $3, $4)"
         };
         tx.execute(sql, &params)?;
+        if row.is_none() {
+            // Who fails for ever, under invented names, makes room for the rows that this leaves.
+            sweep(tx)?;
+        }
     }
     Ok(())
 }
@@ -128,7 +140,7 @@ pub fn forgive(tx: &mut Tx<'_>, subjects: &[Subject]) -> Result<(), DbError> {
             }
         }
     }
-    sweep(tx)
+    Ok(())
 }
 
 /// Forgets some subjects that have been quiet for long, so that invented names don't fill the table.
@@ -171,5 +183,6 @@ mod tests {
         let subject = |text: &str| Subject::Address(Some(text.parse().unwrap())).key();
         assert_eq!(subject("2001:db8:1:2:3::9"), subject("2001:db8:1:2:ffff::1"));
         assert_ne!(subject("10.0.0.1"), subject("10.0.0.2"));
+        assert_eq!(subject("::ffff:10.0.0.1"), subject("10.0.0.1"), "as a listener on [::] sees it");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use rockpool_proto::limits::SIGN_UPS_PER_HOUR_MAX;
 use rockpool_proto::meta::v1 as wire;
 use tonic::Code;
 
@@ -61,6 +62,106 @@ async fn a_refresh_token_used_twice_ends_every_session_of_its_family() {
         assert_eq!(dead.code(), Code::Unauthenticated);
         let refresh = wire::RefreshRequest { refresh_token: second.refresh_token.clone() };
         assert_eq!(node.auth().refresh(refresh).await.unwrap_err().code(), Code::Unauthenticated);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_whose_answer_was_lost_can_be_repeated_until_its_tokens_are_used() {
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.start(1).await, cluster.start(2).await);
+    let ann = one.sign_up("ann").await;
+    let first = wire::RefreshRequest { refresh_token: ann.tokens.refresh_token.clone() };
+    let lost = one.auth().refresh(first.clone()).await.unwrap().into_inner();
+    let lost_again = two.auth().refresh(first.clone()).await.unwrap().into_inner();
+    let arrived = one.auth().refresh(first.clone()).await.unwrap().into_inner();
+    for tokens in [&ann.tokens, &lost, &lost_again] {
+        let dead = one.auth().who_am_i(bearer(&tokens.access_token, wire::WhoAmIRequest {})).await.unwrap_err();
+        assert_eq!(dead.code(), Code::Unauthenticated, "one pair is good at a time");
+    }
+    assert!(two.auth().who_am_i(bearer(&arrived.access_token, wire::WhoAmIRequest {})).await.is_ok());
+
+    // Now somebody holds the successor, so whoever shows the first one again is somebody else.
+    assert_eq!(one.auth().refresh(first).await.unwrap_err().code(), Code::Unauthenticated);
+    let dead = two.auth().who_am_i(bearer(&arrived.access_token, wire::WhoAmIRequest {})).await.unwrap_err();
+    assert_eq!(dead.code(), Code::Unauthenticated);
+    let last = wire::RefreshRequest { refresh_token: arrived.refresh_token };
+    assert_eq!(two.auth().refresh(last).await.unwrap_err().code(), Code::Unauthenticated);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thief_who_takes_the_answer_of_a_refresh_is_noticed() {
+    let (_cluster, node) = Cluster::single().await;
+    let refresh = async |token: &[u8]| {
+        let request = wire::RefreshRequest { refresh_token: token.to_vec().into() };
+        node.auth().refresh(request).await.map(tonic::Response::into_inner)
+    };
+    // The thief's pair was not used before the device asked again: it is worthless, and showing it ends everything.
+    let ann = node.sign_up("ann").await;
+    let stolen = refresh(&ann.tokens.refresh_token).await.unwrap();
+    let own = refresh(&ann.tokens.refresh_token).await.unwrap();
+    assert_eq!(refresh(&stolen.refresh_token).await.unwrap_err().code(), Code::Unauthenticated);
+    assert_eq!(refresh(&own.refresh_token).await.unwrap_err().code(), Code::Unauthenticated);
+
+    // Trading the successor in counts as use, too.
+    let bob = node.sign_up("bob").await;
+    let stolen = refresh(&bob.tokens.refresh_token).await.unwrap();
+    let stolen = refresh(&stolen.refresh_token).await.unwrap();
+    assert_eq!(refresh(&bob.tokens.refresh_token).await.unwrap_err().code(), Code::Unauthenticated);
+    assert_eq!(refresh(&stolen.refresh_token).await.unwrap_err().code(), Code::Unauthenticated);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_makes_so_many_accounts_and_has_to_wait_for_more() {
+    let (cluster, node) = Cluster::single().await;
+    let device = Some(TestDevice::new("laptop").claim(&node).await);
+    let request = |number: usize| wire::SignUpRequest {
+        login_name: "taken".into(),
+        display_name: format!("number {number}"),
+        password: PASSWORD.into(),
+        device: device.clone(),
+    };
+    let ann = node.sign_up("taken").await;
+    let tries = (1..SIGN_UPS_PER_HOUR_MAX as usize).map(|number| {
+        let (mut auth, request) = (node.auth(), request(number));
+        async move { auth.sign_up(request).await.unwrap_err().code() }
+    });
+    let codes = futures::future::join_all(tries).await;
+    assert!(codes.iter().all(|code| *code == Code::AlreadyExists), "{codes:?}");
+    let slowed = node.auth().sign_up(request(0)).await.unwrap_err();
+    assert_eq!(slowed.code(), Code::ResourceExhausted, "{slowed}");
+    let wait_ms: u64 = slowed.metadata().get("retry-after-ms").unwrap().to_str().unwrap().parse().unwrap();
+    assert!((60_000..=120_000).contains(&wait_ms), "{wait_ms}");
+    node.login("taken", PASSWORD, &ann.keys).await.expect("who has an account is not slowed");
+    cluster.clock.shift_by_us(2 * MINUTE_US);
+    node.sign_up("ben").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_guesses_from_the_same_address_does_not_lock_out_a_device_that_is_known() {
+    let (_cluster, node) = Cluster::single().await;
+    let ann = node.sign_up("ann").await;
+    let thief = TestDevice::new("thief");
+    let mut guesses = 0;
+    let slowed = loop {
+        guesses += 1;
+        let refused = node.login(&format!("name {guesses}").replace(' ', "-"), PASSWORD, &thief).await.err().unwrap();
+        if refused.code() == Code::ResourceExhausted {
+            break refused;
+        }
+        assert!(guesses < 30, "the address is never slowed");
+    };
+    assert!(slowed.message().contains("a device that logged in before is not slowed"), "{slowed}");
+    node.login("ann", PASSWORD, &ann.keys).await.expect("a device that logged in before is not slowed");
+    let stranger = node.login("ann", PASSWORD, &TestDevice::new("new")).await.err().unwrap();
+    assert_eq!(stranger.code(), Code::ResourceExhausted, "a new device at that address has to wait");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn login_names_that_look_alike_are_one() {
+    let (_cluster, node) = Cluster::single().await;
+    node.sign_up("Mu\u{308}ller").await;
+    for same in ["MÜLLER", "müller", "ｍüｌｌｅｒ"] {
+        node.login(same, PASSWORD, &TestDevice::new(same)).await.unwrap();
     }
 }
 

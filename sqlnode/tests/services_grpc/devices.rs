@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rockpool_proto::meta::v1 as wire;
+use rockpool_sqlnode::database::uuid;
 use tonic::Code;
 
 use super::support::{Cluster, PASSWORD, TestDevice};
@@ -87,4 +88,26 @@ async fn an_account_can_have_so_many_devices_and_no_more() {
     let login = node.login("ann", PASSWORD, &ann.keys).await.unwrap();
     node.devices().revoke(login.asks(revoke)).await.unwrap();
     node.login("ann", PASSWORD, &TestDevice::new("in its place")).await.expect("revoked ones are not counted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_can_not_bury_its_pools_under_revoked_devices() {
+    let (_cluster, node) = Cluster::single().await;
+    let ann = node.sign_up("ann").await;
+    let most = rockpool_proto::limits::DEVICES_PER_ACCOUNT_EVER_MAX as i64;
+    let add = |number: i64| {
+        let sql = "INSERT INTO meta.devices (device_id, account_id, name, kind, signing_key, exchange_key, created_at, \
+                   revoked_at) SELECT $2, account_id, 'old', kind, signing_key, exchange_key, created_at, created_at \
+                   FROM meta.devices WHERE device_id = $1";
+        let (mut id, ann) = ([0; 16], ann.device_id().try_into().unwrap());
+        id[..8].copy_from_slice(&number.to_be_bytes());
+        node.database.transaction(move |tx| tx.execute(sql, &[uuid(&ann), uuid(&id)]))
+    };
+    for number in 2..most {
+        add(number).await.unwrap();
+    }
+    node.login("ann", PASSWORD, &TestDevice::new("the last")).await.unwrap();
+    let refused = node.login("ann", PASSWORD, &TestDevice::new("one more")).await.err().unwrap();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    node.login("ann", PASSWORD, &ann.keys).await.expect("those that are there go on");
 }

@@ -6,7 +6,7 @@
 use rockpool_proto::meta::v1 as wire;
 use rockpool_sql::{SessionInfo, Value};
 
-use super::support::{Cluster, PASSWORD, TestDevice};
+use super::support::{Cluster, PASSWORD, TestDevice, bearer};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_statement_of_the_services_reads_a_whole_table() {
@@ -18,8 +18,12 @@ async fn no_statement_of_the_services_reads_a_whole_table() {
     assert_eq!(stream.until_ended().await, wire::ended::Reason::Fenced);
     let phone = node.login("ann", PASSWORD, &TestDevice::new("phone")).await.unwrap();
     let refresh = wire::RefreshRequest { refresh_token: ann.tokens.refresh_token.clone() };
-    node.auth().refresh(refresh.clone()).await.unwrap();
-    node.auth().refresh(refresh).await.unwrap_err();
+    let lost = node.auth().refresh(refresh.clone()).await.unwrap().into_inner();
+    let arrived = node.auth().refresh(refresh).await.unwrap().into_inner();
+    let who = bearer(&arrived.access_token, wire::WhoAmIRequest {});
+    node.auth().who_am_i(who).await.unwrap();
+    let replayed = wire::RefreshRequest { refresh_token: lost.refresh_token };
+    node.auth().refresh(replayed).await.unwrap_err();
     node.pools().list(phone.asks(wire::ListPoolsRequest {})).await.unwrap();
     node.devices().list(phone.asks(wire::ListDevicesRequest {})).await.unwrap();
     node.pools().leave(bob.asks(wire::LeaveRequest { pool_id: pool.clone().into() })).await.unwrap();

@@ -90,3 +90,36 @@ async fn leaving_ends_presence_passes_ownership_on_and_the_last_takes_the_pool_a
     assert_eq!(node.pools().leave(bob.asks(leave())).await.unwrap_err().code(), Code::PermissionDenied);
     assert_eq!(bob.open(&node, &pool).await.err().unwrap().code(), Code::PermissionDenied);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_who_join_at_once_use_an_invite_as_often_as_it_says() {
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.start(1).await, cluster.start(2).await);
+    let ann = one.sign_up("ann").await;
+    let pool = one.pool(&ann, &[]).await;
+    let thrice = invite(&one, &ann, &pool, 3, 60).await;
+    let mut guests = Vec::new();
+    for number in 0..8 {
+        guests.push(one.sign_up(&format!("guest{number}")).await);
+    }
+    let joins = guests.iter().enumerate().map(|(number, guest)| join([&one, &two][number % 2], guest, &thrice));
+    let outcomes = futures::future::join_all(joins).await;
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 3, "{outcomes:?}");
+    assert!(outcomes.iter().all(|outcome| outcome.is_ok() || matches!(outcome, Err(Code::NotFound))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn invites_that_nobody_can_use_do_not_fill_the_table() {
+    let (cluster, node) = Cluster::single().await;
+    let ann = node.sign_up("ann").await;
+    let pool = node.pool(&ann, &[]).await;
+    for _ in 0..12 {
+        for _ in 0..30 {
+            invite(&node, &ann, &pool, 1, 1).await;
+        }
+        cluster.clock.shift_by_us(2_000_000);
+    }
+    let counted = node.database.transaction(|tx| tx.query_one("SELECT count(*) FROM meta.invites", &[])?.int(0));
+    let kept = counted.await.unwrap();
+    assert!(kept < 300, "{kept} are kept");
+}
