@@ -4,6 +4,7 @@ use bytes::Bytes;
 use rockpool_proto::meta::v1::{self as wire, from_cluster::Kind};
 use rockpool_proto::{DeviceId, PoolId};
 
+use super::presence::Absence;
 use super::room::{Claim, EndReason, Standing};
 use super::tree::{Address, Path};
 use crate::services::convert::id;
@@ -40,7 +41,12 @@ pub fn welcome<'a>(
     members: impl Iterator<Item = &'a Member>,
 ) -> wire::FromCluster {
     let members = members.cloned().map(Into::into).collect();
-    message(Kind::Welcome(wire::Welcome { presence_epoch, roster: Some(roster), members }))
+    message(Kind::Welcome(wire::Welcome { presence_epoch, roster: Some(roster), members, absence: None }))
+}
+
+/// What a device missed, for its Welcome.
+pub fn absence(absence: Absence) -> wire::Absence {
+    wire::Absence { since_us: absence.since_us.unwrap_or(0), others_were_here: absence.others_were_here }
 }
 
 /// Somebody sat down.

@@ -1,7 +1,9 @@
 //! Keeps what this node owns: moves its beat on, closes rooms that are no longer its own, and notices changes of pools.
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
+use rockpool_proto::PoolId;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::host::Mail;
@@ -33,8 +35,11 @@ async fn run(rooms: &Rooms) {
             let me = rooms.shared.me;
             // What is hosted now: a room that is taken while the beat runs is not missed in its answer.
             let before: Vec<_> = rooms.shared.hosted.lock().iter().map(|(pool, it)| (*pool, it.clone())).collect();
-            let kept = timeout(LEASE_FOR, rooms.database().transaction(|tx| leases::keep(tx, me))).await;
-            match kept {
+            let kept = async {
+                rooms.database().transaction(|tx| leases::move_on(tx, me)).await?;
+                rooms.database().transaction(|tx| leases::held(tx, me)).await
+            };
+            match timeout(LEASE_FOR, kept).await {
                 Ok(Ok(held)) => {
                     kept_at = began;
                     for (pool, room) in before {
@@ -54,9 +59,8 @@ async fn run(rooms: &Rooms) {
     }
 }
 
-fn look_after(rooms: &Rooms, held: &[Held], pool: rockpool_proto::PoolId, room: &Hosted) {
-    let mine = held.iter().find(|held| held.pool == pool && held.lease_epoch == room.lease_epoch);
-    let Some(held) = mine else {
+fn look_after(rooms: &Rooms, held: &HashMap<PoolId, Held>, pool: PoolId, room: &Hosted) {
+    let Some(held) = held.get(&pool).filter(|held| held.lease_epoch == room.lease_epoch) else {
         tracing::info!(%pool, lease_epoch = room.lease_epoch, "another node owns this pool's room now");
         return close(room);
     };

@@ -11,6 +11,7 @@
 //! the lease epoch, by which devices tell the rosters of two owners apart: should an owner that was taken for dead be
 //! alive, it is outvoted by the higher epoch until it notices, which is at its next beat.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use rockpool_proto::{NodeId, PoolId};
@@ -133,6 +134,17 @@ fn beat(tx: &mut Tx<'_>, owner: Owner) -> Result<Option<Beat>, DbError> {
     Ok(Some(Beat { owner, beat: row.count(1)? }))
 }
 
+/// When the owner of a pool's room last moved its beat, by its own clock; none when that run is over.
+pub fn last_beat_us(tx: &mut Tx<'_>, pool: PoolId) -> Result<Option<i64>, DbError> {
+    let Some(owner) = owner(tx, pool)? else { return Ok(None) };
+    let row =
+        tx.query_opt("SELECT incarnation, beat_at FROM meta.coordinators WHERE node_id = $1", &[count(owner.node.0)])?;
+    match row {
+        Some(row) if Incarnation(row.uuid(0)?) == owner.incarnation => row.time_us(1).map(Some),
+        _ => Ok(None),
+    }
+}
+
 /// Makes sure that this run has a beat.
 fn appear(tx: &mut Tx<'_>, me: Owner) -> Result<(), DbError> {
     if beat(tx, me)?.is_some() {
@@ -150,31 +162,35 @@ fn appear(tx: &mut Tx<'_>, me: Owner) -> Result<(), DbError> {
 /// A pool that this node owns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// The pool.
-    pub pool: PoolId,
     /// Under which epoch.
     pub lease_epoch: u64,
     /// Where the changes of its members and devices stand.
     pub change_number: u64,
 }
 
-/// Moves this run's beat on; what it still owns.
-pub fn keep(tx: &mut Tx<'_>, me: Owner) -> Result<Vec<Held>, DbError> {
+/// Moves this run's beat on. Touches nothing but its own row: a transaction that also looked at pools would have to be
+/// repeated as often as somebody changes one, and whoever changes many of them could stop the beat.
+pub fn move_on(tx: &mut Tx<'_>, me: Owner) -> Result<(), DbError> {
     let now = time(tx.now_us());
     tx.execute(
         "UPDATE meta.coordinators SET beat = beat + 1, beat_at = $3 WHERE node_id = $1 AND incarnation = $2",
         &[count(me.node.0), uuid(&me.incarnation.0), now],
     )?;
+    Ok(())
+}
+
+/// What this run owns.
+pub fn held(tx: &mut Tx<'_>, me: Owner) -> Result<HashMap<PoolId, Held>, DbError> {
     let rows = tx.query(
         "SELECT l.pool_id, l.incarnation, l.lease_epoch, p.change_number FROM meta.coordinator_leases l \
          JOIN meta.pools p ON p.pool_id = l.pool_id WHERE l.node_id = $1",
         &[count(me.node.0)],
     )?;
-    let mut held = Vec::new();
+    let mut held = HashMap::new();
     for row in rows {
         if row.uuid_opt(1)? == Some(me.incarnation.0) {
-            let pool = PoolId(row.uuid(0)?);
-            held.push(Held { pool, lease_epoch: row.count(2)?, change_number: row.count(3)? });
+            let one = Held { lease_epoch: row.count(2)?, change_number: row.count(3)? };
+            held.insert(PoolId(row.uuid(0)?), one);
         }
     }
     Ok(held)

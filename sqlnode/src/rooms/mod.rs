@@ -84,7 +84,7 @@ struct Shared {
 struct Hosted {
     lease_epoch: u64,
     mailbox: mpsc::Sender<Mail>,
-    /// The change number that was read last, or is being read.
+    /// The change number that the room was told last.
     change_number: Arc<AtomicU64>,
 }
 
@@ -207,8 +207,11 @@ impl Rooms {
         let Some(room) = self.hosted(pool) else { return };
         match self.database().transaction(|tx| presence::facts(tx, pool)).await {
             Ok(facts) => {
-                room.change_number.fetch_max(facts.change_number, Ordering::SeqCst);
-                room.mailbox.send(Mail::Input(Input::Facts(facts))).await.ok();
+                // Noted once they are on their way: whoever waits for room in the mailbox may be called off.
+                let change_number = facts.change_number;
+                if room.mailbox.send(Mail::Input(Input::Facts(facts))).await.is_ok() {
+                    room.change_number.fetch_max(change_number, Ordering::SeqCst);
+                }
             }
             Err(error) => {
                 tracing::warn!(%pool, %error, "a pool's members could not be read; the next beat tries again")
@@ -281,19 +284,23 @@ impl Rooms {
 
     /// Puts a device into a room here; none when the room is just closing.
     async fn enter(&self, room: &Hosted, ticket: &Ticket) -> Result<Option<Attachment>, DbError> {
-        let facts = self.database().transaction(|tx| presence::facts(tx, ticket.pool)).await?;
-        room.change_number.fetch_max(facts.change_number, Ordering::SeqCst);
+        // What the room was told by then is in its mailbox already, before this arrival.
+        let told = room.change_number.load(Ordering::SeqCst);
+        let device = ticket.identity.device;
+        let read = self.database().transaction(|tx| presence::news(tx, ticket.pool, device, told));
+        let (change_number, news) = read.await?;
         let (reply, attached) = oneshot::channel();
         let arrival = Arrival {
             identity: ticket.identity,
             presence_epoch: ticket.presence_epoch,
             claim: convert::claim(ticket.last_place.as_ref()),
-            facts,
+            news,
             reply,
         };
         if room.mailbox.send(Mail::Attach(arrival)).await.is_err() {
             return Ok(None);
         }
+        room.change_number.fetch_max(change_number, Ordering::SeqCst);
         Ok(attached.await.ok())
     }
 
@@ -308,15 +315,16 @@ impl Rooms {
         now.duration_since(*since) >= BEAT_STOPPED_AFTER
     }
 
-    /// A room's task is over: give its lease up, unless it is somebody else's already.
-    fn forget(&self, pool: PoolId, lease_epoch: u64) {
+    /// A room's task is over. If it was empty its lease is given up, unless it is somebody else's already. The lease of a
+    /// room that was closed with devices in it stays as it is: that tells the next owner to let them return to their seats.
+    fn forget(&self, pool: PoolId, lease_epoch: u64, vacated: bool) {
         {
             let mut hosted = self.shared.hosted.lock();
             if hosted.get(&pool).is_some_and(|room| room.lease_epoch == lease_epoch) {
                 hosted.remove(&pool);
             }
         }
-        if self.shared.stopping.is_cancelled() {
+        if !vacated || self.shared.stopping.is_cancelled() {
             return;
         }
         let (rooms, me) = (self.clone(), self.shared.me);

@@ -1,7 +1,7 @@
 //! A pool's room: the machine that owns the tree of who is present, and through which signals pass.
 //!
 //! A plain value. It is told of connections, pings, signals, and of what the database says ([`Facts`]); it answers with
-//! messages to connections. Time comes in as an argument. The driver is in `keeper`.
+//! messages to connections. Time comes in as an argument. The driver is in `host`.
 //!
 //! * **Order.** Each change of the table is one event with the lease epoch and the next sequence number, sent to everybody
 //!   in that order. Who newly sits gets the whole table instead. A device whose connection breaks without a word keeps
@@ -14,6 +14,7 @@
 //!
 //! Left out on purpose: content never comes by here, and nothing in it is stored.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -95,6 +96,17 @@ pub struct PresenceFact {
     pub here: bool,
 }
 
+impl PresenceFact {
+    /// What holds of two readings: a presence begins with its epoch, and ends once.
+    fn newer(self, other: PresenceFact) -> PresenceFact {
+        match self.epoch.cmp(&other.epoch) {
+            Ordering::Less => other,
+            Ordering::Equal => PresenceFact { epoch: self.epoch, here: self.here && other.here },
+            Ordering::Greater => self,
+        }
+    }
+}
+
 /// What the database says about a pool, read in one transaction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
@@ -111,6 +123,13 @@ pub struct Facts {
 pub enum Input {
     /// What the database says now.
     Facts(Facts),
+    /// What it says of one device, where nothing else has changed.
+    Presence {
+        /// Whose.
+        device: DeviceId,
+        /// Its presence.
+        fact: PresenceFact,
+    },
     /// A device's stream arrived.
     Attach {
         /// A fresh id.
@@ -180,6 +199,8 @@ pub enum Output {
         device: DeviceId,
         /// Which.
         presence_epoch: u64,
+        /// How long ago the device was last heard; none where this owner never heard it.
+        silent_for: Option<Duration>,
     },
     /// Nobody has been here for a while: the lease can be given up and the room closed.
     Vacated,
@@ -221,6 +242,8 @@ pub struct Room {
     occupants: BTreeMap<DeviceId, Occupant>,
     connections: BTreeMap<ConnectionId, DeviceId>,
     facts: Facts,
+    /// The newest that was read of each device's presence.
+    presence: BTreeMap<DeviceId, PresenceFact>,
     gathering_until: Option<Time>,
     /// Those whom the owner before had in its room, and until when they may come back.
     awaited: Option<Awaited>,
@@ -239,6 +262,7 @@ impl Room {
             occupants: BTreeMap::new(),
             connections: BTreeMap::new(),
             facts: Facts::default(),
+            presence: BTreeMap::new(),
             gathering_until: succeeds.then(|| now + GATHER_FOR),
             awaited: succeeds.then(|| Awaited { until: now + SILENCE_MAX, devices: None }),
             vacant_since: Some(now),
@@ -249,7 +273,11 @@ impl Room {
     /// Takes an input; drain [`Room::poll_output`] afterwards. Nothing that a device sends can make it fail.
     pub fn handle_input(&mut self, now: Time, input: Input) {
         match input {
-            Input::Facts(facts) => self.handle_facts(facts),
+            Input::Facts(facts) => self.handle_facts(now, facts),
+            Input::Presence { device, fact } => {
+                let known = self.presence.entry(device).or_insert(fact);
+                *known = known.newer(fact);
+            }
             Input::Attach { connection, identity, presence_epoch, claim } => {
                 self.handle_attach(now, connection, identity, presence_epoch, claim);
             }
@@ -259,10 +287,10 @@ impl Room {
                 }
             }
             Input::Signal { connection, to, payload } => self.handle_signal(now, connection, to, payload),
-            Input::Detach { connection, ending } => self.handle_detach(connection, ending),
+            Input::Detach { connection, ending } => self.handle_detach(now, connection, ending),
             Input::Evict { device, presence_epoch_max, reason } => {
                 if self.occupants.get(&device).is_some_and(|it| it.presence_epoch <= presence_epoch_max) {
-                    self.evict(device, reason);
+                    self.evict(now, device, reason);
                 }
             }
             Input::Close => {
@@ -292,10 +320,10 @@ impl Room {
         let silent = |occupant: &Occupant| occupant.heard_at + SILENCE_MAX <= now;
         let gone: Vec<_> = self.occupants.iter().filter(|(_, it)| silent(it)).map(|(device, _)| *device).collect();
         for device in gone {
-            self.evict(device, EndReason::Moved);
+            self.evict(now, device, EndReason::Moved);
         }
         self.note_vacancy(now);
-        if self.vacant_since.is_some_and(|since| since + VACANT_MAX <= now) {
+        if self.vacant_until().is_some_and(|until| until <= now) {
             self.vacant_since = None;
             self.outputs.push_back(Output::Vacated);
         }
@@ -309,13 +337,25 @@ impl Room {
     /// When [`Room::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Time> {
         let silence = self.occupants.values().map(|occupant| occupant.heard_at + SILENCE_MAX).min();
-        let vacancy = self.vacant_since.map(|since| since + VACANT_MAX);
+        let vacancy = self.vacant_until();
         let awaited = self.awaited.as_ref().map(|awaited| awaited.until);
         [self.gathering_until, awaited, silence, vacancy].into_iter().flatten().min()
     }
 
-    fn handle_facts(&mut self, facts: Facts) {
+    /// When an empty room may go: not before it has dealt with those that the owner before left behind.
+    fn vacant_until(&self) -> Option<Time> {
+        let awaited = self.awaited.as_ref().map_or(Time::ZERO, |awaited| awaited.until);
+        self.vacant_since.map(|since| (since + VACANT_MAX).max(awaited))
+    }
+
+    fn handle_facts(&mut self, now: Time, facts: Facts) {
         // Two readings can overtake each other. Members are ordered by the change number; presence orders itself.
+        let known = std::mem::replace(&mut self.presence, facts.presence);
+        for (device, known) in known {
+            if let Some(read) = self.presence.get_mut(&device) {
+                *read = read.newer(known);
+            }
+        }
         if facts.change_number >= self.facts.change_number {
             for member in facts.members.values() {
                 if self.facts.members.get(&member.account.id) != Some(member) {
@@ -335,13 +375,13 @@ impl Room {
             self.facts.members = facts.members;
         }
         if let Some(Awaited { devices: devices @ None, .. }) = &mut self.awaited {
-            let here = facts.presence.iter().filter(|(_, fact)| fact.here);
+            let here = self.presence.iter().filter(|(_, fact)| fact.here);
             *devices = Some(here.map(|(device, fact)| (*device, fact.epoch)).collect());
         }
         let (mut unwelcome, mut fenced) = (Vec::new(), Vec::new());
         for (device, occupant) in &self.occupants {
             let identity = Identity { account: occupant.account, device: *device };
-            let presence = facts.presence.get(device);
+            let presence = self.presence.get(device);
             let superseded = presence.filter(|fact| fact.epoch > occupant.presence_epoch);
             // Its newer connection is on the way here and will want the seat.
             let returns = superseded.is_some_and(|fact| fact.here);
@@ -359,11 +399,11 @@ impl Room {
             unwelcome.extend(reason.map(|reason| (*device, reason)));
         }
         for (device, reason) in unwelcome {
-            self.evict(device, reason);
+            self.evict(now, device, reason);
         }
         for connection in fenced {
             self.end(connection, EndReason::Fenced);
-            self.handle_detach(connection, Ending::Broken);
+            self.handle_detach(now, connection, Ending::Broken);
         }
     }
 
@@ -372,7 +412,7 @@ impl Room {
         let devices = self.awaited.take().and_then(|awaited| awaited.devices).unwrap_or_default();
         for (device, presence_epoch) in devices {
             if !self.occupants.contains_key(&device) {
-                self.outputs.push_back(Output::Departed { device, presence_epoch });
+                self.outputs.push_back(Output::Departed { device, presence_epoch, silent_for: None });
             }
         }
     }
@@ -395,21 +435,25 @@ impl Room {
         claim: Option<Claim>,
     ) {
         let device = identity.device;
-        if let Err(reason) = self.admission(identity) {
-            return self.end(connection, reason);
+        if let Err(reason) = self.admission(identity).and_then(|()| self.is_newest(device, presence_epoch)) {
+            return self.turn_away(connection, device, presence_epoch, reason);
         }
         match self.occupants.get(&device).map(|older| (older.presence_epoch, older.connection)) {
-            Some((epoch, _)) if epoch >= presence_epoch => return self.end(connection, EndReason::Fenced),
-            Some((_, older)) => {
-                if let Some(older) = older {
-                    self.connections.remove(&older);
-                    self.end(older, EndReason::Fenced);
-                }
+            Some((epoch, _)) if epoch > presence_epoch => return self.end(connection, EndReason::Fenced),
+            // The same stream again: the node that carries it gave up waiting for its first line.
+            Some((epoch, Some(older))) if epoch == presence_epoch => {
+                self.connections.remove(&older);
+                self.outputs.push_back(Output::Drop { connection: older });
             }
+            Some((_, Some(older))) => {
+                self.connections.remove(&older);
+                self.end(older, EndReason::Fenced);
+            }
+            Some((_, None)) => {}
             None => {
                 let full = self.occupants.len() >= POOL_PRESENT_DEVICES_MAX;
                 if full || !self.take_seat(device, claim) {
-                    return self.end(connection, EndReason::Unspecified);
+                    return self.turn_away(connection, device, presence_epoch, EndReason::Unspecified);
                 }
             }
         }
@@ -423,6 +467,22 @@ impl Room {
         self.connections.insert(connection, device);
         let welcome = convert::welcome(presence_epoch, self.roster(), self.facts.members.values());
         self.send(connection, welcome);
+    }
+
+    /// Whether a presence still stands. Between its beginning in the database and its arrival here the device may have
+    /// connected to another pool, whose notice found nobody here to end.
+    fn is_newest(&self, device: DeviceId, presence_epoch: u64) -> Result<(), EndReason> {
+        match self.presence.get(&device) {
+            Some(fact) if fact.epoch > presence_epoch => Err(EndReason::Fenced),
+            Some(fact) if fact.epoch == presence_epoch && !fact.here => Err(EndReason::Expired),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends a connection that got no seat; nobody else would note that its presence is over.
+    fn turn_away(&mut self, connection: ConnectionId, device: DeviceId, presence_epoch: u64, reason: EndReason) {
+        self.end(connection, reason);
+        self.outputs.push_back(Output::Departed { device, presence_epoch, silent_for: Some(Duration::ZERO) });
     }
 
     fn take_seat(&mut self, device: DeviceId, claim: Option<Claim>) -> bool {
@@ -443,15 +503,15 @@ impl Room {
         }
     }
 
-    fn handle_detach(&mut self, connection: ConnectionId, ending: Ending) {
+    fn handle_detach(&mut self, now: Time, connection: ConnectionId, ending: Ending) {
         let Some(device) = self.connections.remove(&connection) else { return };
+        let Some(occupant) = self.occupants.get_mut(&device) else { return };
         match ending {
-            Ending::Closed => self.unseat(device),
-            Ending::Broken => {
-                if let Some(occupant) = self.occupants.get_mut(&device) {
-                    occupant.connection = None;
-                }
+            Ending::Closed => {
+                occupant.heard_at = now;
+                self.unseat(now, device);
             }
+            Ending::Broken => occupant.connection = None,
         }
     }
 
@@ -462,22 +522,24 @@ impl Room {
         Some(device)
     }
 
-    fn evict(&mut self, device: DeviceId, reason: EndReason) {
+    fn evict(&mut self, now: Time, device: DeviceId, reason: EndReason) {
         if let Some(connection) = self.occupants.get(&device).and_then(|occupant| occupant.connection) {
             self.connections.remove(&connection);
             self.end(connection, reason);
         }
-        self.unseat(device);
+        self.unseat(now, device);
     }
 
     /// Takes a device out of the room and tells the others.
-    fn unseat(&mut self, device: DeviceId) {
+    fn unseat(&mut self, now: Time, device: DeviceId) {
         let Some(occupant) = self.occupants.remove(&device) else { return };
         let moved = self.tree.remove(device, self.gathering_until.is_some());
         let moved = moved.into_iter().filter_map(|device| self.roster_node(device)).collect();
         self.sequence += 1;
         self.send_all(Some(device), &convert::removed(self.lease_epoch, self.sequence, device, moved));
-        self.outputs.push_back(Output::Departed { device, presence_epoch: occupant.presence_epoch });
+        let Occupant { presence_epoch, heard_at, .. } = occupant;
+        let silent_for = Some(now.saturating_sub(heard_at));
+        self.outputs.push_back(Output::Departed { device, presence_epoch, silent_for });
     }
 
     /// Says why, and closes.

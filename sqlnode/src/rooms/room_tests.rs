@@ -1,9 +1,10 @@
 //! The room's rules, played through by hand: time and connections are arguments.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rockpool_proto::meta::v1::{FromCluster, ended, from_cluster::Kind};
+use rockpool_proto::meta::v1::{FromCluster, RosterNode, ended, from_cluster::Kind};
 use rockpool_proto::{AccountId, DeviceId, PoolId};
 
 use super::room::{
@@ -51,13 +52,22 @@ struct Stage {
     said: Vec<(u64, Kind)>,
     dropped: Vec<u64>,
     departed: Vec<(DeviceId, u64)>,
+    /// How long each of them had been silent.
+    silences: Vec<Option<Duration>>,
     vacated: bool,
 }
 
 impl Stage {
     fn new(succeeds: bool) -> Self {
         let room = Room::new(START, PoolId([5; 16]), 3, succeeds);
-        let mut stage = Self { room, said: Vec::new(), dropped: Vec::new(), departed: Vec::new(), vacated: false };
+        let mut stage = Self {
+            room,
+            said: Vec::new(),
+            dropped: Vec::new(),
+            departed: Vec::new(),
+            silences: Vec::new(),
+            vacated: false,
+        };
         stage.at(START, Input::Facts(facts(30)));
         stage
     }
@@ -80,7 +90,11 @@ impl Stage {
                     self.said.push((connection.0, kind.unwrap()));
                 }
                 Output::Drop { connection } => self.dropped.push(connection.0),
-                Output::Departed { device, presence_epoch } => self.departed.push((device, presence_epoch)),
+                Output::Departed { device, presence_epoch, silent_for } => {
+                    assert!(!self.vacated, "an empty room has nothing left to say");
+                    self.departed.push((device, presence_epoch));
+                    self.silences.push(silent_for);
+                }
                 Output::Vacated => self.vacated = true,
             }
         }
@@ -276,4 +290,211 @@ fn who_does_not_come_back_to_a_new_owner_is_gone_in_the_end() {
     stage.at(START + SILENCE_MAX / 2, Input::Ping { connection: ConnectionId(1), nonce: 1 });
     stage.wait(START + SILENCE_MAX);
     assert_eq!(stage.departed, [(device(2), 4)]);
+}
+
+#[test]
+fn a_successor_notes_who_did_not_come_back_before_it_goes_itself() {
+    let mut stage = Stage { room: Room::new(START, PoolId([5; 16]), 3, true), ..Stage::new(false) };
+    let mut before = facts(30);
+    before.presence.insert(device(2), PresenceFact { epoch: 4, here: true });
+    stage.at(START, Input::Facts(before));
+    stage.attach(1, 1, 1, None);
+    stage.at(START, Input::Detach { connection: ConnectionId(1), ending: Ending::Closed });
+    while !stage.vacated {
+        let due = stage.room.poll_timeout().expect("a room that is empty ends some time");
+        stage.wait(due);
+    }
+    assert_eq!(stage.departed, [(device(1), 1), (device(2), 4)]);
+    assert_eq!(stage.silences, [Some(Duration::ZERO), None], "nobody here heard the second one");
+}
+
+#[test]
+fn a_presence_that_another_pool_has_superseded_gets_no_seat() {
+    let mut stage = Stage::new(false);
+    stage.join(2);
+    // Read after the device connected elsewhere as well, and before its first stream arrived here.
+    let mut elsewhere = facts(30);
+    elsewhere.presence.insert(device(1), PresenceFact { epoch: 6, here: false });
+    stage.at(START, Input::Facts(elsewhere));
+    stage.attach(1, 1, 5, None);
+    assert_eq!(stage.ended(1), Some(ended::Reason::Fenced));
+    // The same presence, but it was ended while its stream was on the way.
+    stage.attach(3, 1, 6, None);
+    assert_eq!(stage.ended(3), Some(ended::Reason::Expired));
+    let seen: Vec<_> = stage.said.iter().filter(|(to, kind)| *to == 2 && matches!(kind, Kind::Roster(_))).collect();
+    assert!(seen.is_empty(), "nobody was told of it: {seen:?}");
+    // A reading that is older takes nothing back; the next presence is welcome.
+    let mut older = facts(30);
+    older.presence.insert(device(1), PresenceFact { epoch: 6, here: true });
+    stage.at(START, Input::Facts(older));
+    stage.attach(4, 1, 6, None);
+    assert_eq!(stage.ended(4), Some(ended::Reason::Expired));
+    stage.attach(5, 1, 7, None);
+    assert_eq!(stage.ended(5), None);
+}
+
+#[test]
+fn a_stream_that_asks_again_is_not_its_own_rival() {
+    let mut stage = Stage::new(false);
+    stage.attach(1, 1, 5, None);
+    let seat = stage.place_in_welcome(1, 1);
+    stage.at(START, Input::Detach { connection: ConnectionId(1), ending: Ending::Broken });
+    stage.attach(2, 1, 5, None);
+    assert_eq!(stage.place_in_welcome(2, 1), seat);
+    // And when the first line has not broken off yet.
+    stage.attach(3, 1, 5, None);
+    assert_eq!(stage.place_in_welcome(3, 1), seat);
+    assert!((1..=3).all(|connection| stage.ended(connection).is_none()));
+    assert_eq!(stage.dropped, [2]);
+}
+
+#[test]
+fn the_end_of_a_presence_says_when_the_device_was_last_heard() {
+    let mut stage = Stage::new(false);
+    (1..=2).for_each(|number| stage.join(number));
+    let later = START + Duration::from_secs(4);
+    stage.at(later, Input::Ping { connection: ConnectionId(1), nonce: 1 });
+    stage.at(later, Input::Ping { connection: ConnectionId(2), nonce: 1 });
+    stage.at(later + Duration::from_secs(9), Input::Detach { connection: ConnectionId(1), ending: Ending::Closed });
+    stage.wait(later + SILENCE_MAX);
+    assert_eq!(stage.departed, [(device(1), 1), (device(2), 1)]);
+    assert_eq!(
+        stage.silences,
+        [Some(Duration::ZERO), Some(SILENCE_MAX)],
+        "closing is a sign of life, breaking is none"
+    );
+}
+
+/// What one device has been told: the roster, and where it stands in the order of events.
+#[derive(Debug, Default, PartialEq)]
+struct Told {
+    sequence: u64,
+    /// Device to presence epoch, path and seat.
+    nodes: BTreeMap<Vec<u8>, (u64, Vec<u8>, u32)>,
+}
+
+impl Told {
+    fn put(&mut self, node: &RosterNode) {
+        let place = node.place.as_ref().expect("everybody in the roster has a place");
+        self.nodes.insert(node.device_id.to_vec(), (node.presence_epoch, place.path.to_vec(), place.seat));
+    }
+
+    /// Applies what was said, as a device does. False: it was the last word.
+    fn hear(&mut self, kind: &Kind) -> bool {
+        let whole = match kind {
+            Kind::Welcome(welcome) => welcome.roster.clone(),
+            Kind::Roster(event) => {
+                assert_eq!(event.sequence, self.sequence + 1, "no event is missing");
+                self.sequence = event.sequence;
+                self.nodes.remove(&event.removed_device_id[..]);
+                event.joined.iter().chain(&event.moved).for_each(|node| self.put(node));
+                event.whole.clone()
+            }
+            Kind::Ended(_) => return false,
+            _ => None,
+        };
+        if let Some(whole) = whole {
+            *self = Told { sequence: whole.sequence, ..Told::default() };
+            whole.nodes.iter().for_each(|node| self.put(node));
+        }
+        true
+    }
+}
+
+/// A small generator (splitmix64), so that a failure names its seed.
+struct Draws(u64);
+
+impl Draws {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+}
+
+/// Devices that come, go, break off, claim any seat, connect twice and elsewhere, in any order: whoever is connected knows
+/// the same roster, one connection of a device counts, and each presence ends once.
+#[test]
+fn whatever_devices_do_everybody_knows_the_same_roster() {
+    for seed in 0..150 {
+        let mut draws = Draws(seed);
+        let mut stage = Stage::new(seed % 3 == 0);
+        let mut told: BTreeMap<u64, (u8, Told)> = BTreeMap::new();
+        let mut newest = [0u64; 31];
+        let (mut now, mut connections, mut heard) = (START, 0, 0);
+        for _ in 0..250 {
+            now += Duration::from_millis(draws.below(1_500));
+            let number = 1 + draws.below(30) as u8;
+            let known = told.keys().nth(draws.below(told.len().max(1) as u64) as usize).copied();
+            match draws.below(10) {
+                0..=3 => {
+                    newest[usize::from(number)] += 1;
+                    // Now and then the stream before arrives after the newest, or the same one again.
+                    let epoch = newest[usize::from(number)].saturating_sub(draws.below(4) / 2).max(1);
+                    let path: Vec<u8> = (0..1 + draws.below(5)).map(|_| draws.below(3) as u8).collect();
+                    let claim = Path::from_slots(&path).map(|path| Claim {
+                        address: Address { path, seat: draws.below(4) as u8 },
+                        join_number: draws.below(40),
+                        lease_epoch: draws.below(5),
+                    });
+                    connections += 1;
+                    told.insert(connections, (number, Told::default()));
+                    let identity = Identity { account: account(number), device: device(number) };
+                    let connection = ConnectionId(connections);
+                    stage.at(now, Input::Attach { connection, identity, presence_epoch: epoch, claim });
+                }
+                4 | 5 => {
+                    if let Some(connection) = known {
+                        let ending = if draws.below(2) == 0 { Ending::Closed } else { Ending::Broken };
+                        told.remove(&connection);
+                        stage.at(now, Input::Detach { connection: ConnectionId(connection), ending });
+                    }
+                }
+                6 => {
+                    let mut elsewhere = facts(30);
+                    newest[usize::from(number)] += 1;
+                    let fact = PresenceFact { epoch: newest[usize::from(number)], here: draws.below(2) == 0 };
+                    elsewhere.presence.insert(device(number), fact);
+                    stage.at(now, Input::Facts(elsewhere));
+                }
+                7 => {
+                    let presence_epoch_max = newest[usize::from(number)].saturating_sub(draws.below(2));
+                    let reason = EndReason::Expired;
+                    stage.at(now, Input::Evict { device: device(number), presence_epoch_max, reason });
+                }
+                _ => {
+                    for connection in told.keys() {
+                        stage.room.handle_input(now, Input::Ping { connection: ConnectionId(*connection), nonce: 1 });
+                    }
+                    stage.drain();
+                }
+            }
+            if stage.room.poll_timeout().is_some_and(|due| due <= now) {
+                stage.wait(now);
+            }
+            for (connection, kind) in &stage.said[heard..] {
+                if let Some((_, device_knows)) = told.get_mut(connection)
+                    && !device_knows.hear(kind)
+                {
+                    told.remove(connection);
+                }
+            }
+            heard = stage.said.len();
+            told.retain(|connection, _| !stage.dropped.contains(connection));
+            let mut devices: Vec<u8> = told.values().map(|(number, _)| *number).collect();
+            devices.sort_unstable();
+            assert!(devices.windows(2).all(|pair| pair[0] < pair[1]), "seed {seed}: one connection of a device counts");
+            let mut rosters = told.values().map(|(_, roster)| roster);
+            if let Some(first) = rosters.next() {
+                assert!(rosters.all(|other| other == first), "seed {seed}: everybody knows the same");
+                assert!(devices.iter().all(|number| first.nodes.contains_key(&device(*number).0[..])), "seed {seed}");
+            }
+        }
+        while !stage.vacated {
+            let due = stage.room.poll_timeout().expect("a room that is empty ends some time");
+            stage.wait(due.max(now));
+        }
+    }
 }

@@ -156,3 +156,130 @@ async fn calls_between_nodes_are_for_nodes() {
     let attach = rooms.attach(tokio_stream::empty()).await;
     assert_eq!(attach.err().unwrap().code(), Code::PermissionDenied);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logging_in_again_ends_the_stream_of_the_session_before() {
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.start(1).await, cluster.start(2).await);
+    let ann = one.sign_up("ann").await;
+    let pool = one.pool(&ann, &[]).await;
+    let mut stream = ann.open(&one, &pool).await.unwrap();
+    let again = two.login("ann", PASSWORD, &ann.keys).await.unwrap();
+    assert_eq!(stream.until_ended().await, wire::ended::Reason::Expired);
+    again.open(&one, &pool).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_pools_opened_at_the_same_moment_one_stays_open() {
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.start(1).await, cluster.start(2).await);
+    let ann = one.sign_up("ann").await;
+    let (kitchen, cellar) = (one.pool(&ann, &[]).await, one.pool(&ann, &[]).await);
+    for round in 0..20 {
+        let (first, second) = tokio::join!(ann.open(&one, &kitchen), ann.open(&two, &cellar));
+        let mut open: Vec<_> = [first, second].into_iter().flatten().collect();
+        open.sort_by_key(|stream| stream.presence_epoch);
+        let mut newest = open.pop().expect("one of them is open");
+        for mut older in open {
+            assert_eq!(older.until_ended().await, wire::ended::Reason::Fenced, "round {round}");
+        }
+        newest.ping(1).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_is_told_whether_somebody_was_here_while_it_was_away() {
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.start(1).await, cluster.start(2).await);
+    let (ann, bob) = (one.sign_up("ann").await, one.sign_up("bob").await);
+    let pool = one.pool(&ann, &[&bob]).await;
+    let minute = || cluster.clock.shift_by_us(60_000_000);
+    let told = |stream: &super::support::Stream| {
+        let absence = stream.absence.expect("the node found out");
+        (absence.since_us > 0, absence.others_were_here)
+    };
+    // Closes a stream on purpose, and waits until the cluster has noted it.
+    let close = async |stream: super::support::Stream| {
+        drop(stream);
+        let gone = "SELECT device_id FROM meta.presence_intervals WHERE left_at IS NULL";
+        while !one.database.transaction(|tx| tx.query(gone, &[])).await.unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        minute();
+    };
+    let first = ann.open(&one, &pool).await.unwrap();
+    assert_eq!(told(&first), (false, false), "never here, and nobody else either");
+    close(first).await;
+    let alone = ann.open(&two, &pool).await.unwrap();
+    assert_eq!(told(&alone), (true, false));
+    close(alone).await;
+
+    let bob_alone = bob.open(&two, &pool).await.unwrap();
+    assert_eq!(told(&bob_alone), (false, true), "before one's first time others may have written");
+    close(bob_alone).await;
+    let back = ann.open(&one, &pool).await.unwrap();
+    assert_eq!(told(&back), (true, true), "somebody came and went");
+    minute();
+    let bob_too = bob.open(&two, &pool).await.unwrap();
+    assert_eq!(told(&bob_too), (true, true), "somebody came and is still here");
+    drop(bob_too);
+    close(back).await;
+    let neither = bob.open(&one, &pool).await.unwrap();
+    assert!(told(&neither).0);
+
+    // A stream that broke: nobody knows since when its device has been deaf, so whoever is here counts.
+    let _ann = ann.open(&two, &pool).await.unwrap();
+    let again = bob.open(&two, &pool).await.unwrap();
+    assert_eq!(told(&again), (true, true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_hangs_up_before_it_has_a_seat_leaves_no_presence_behind() {
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.start(1).await, cluster.start(2).await);
+    let (ann, bob) = (one.sign_up("ann").await, one.sign_up("bob").await);
+    let pool = one.pool(&ann, &[&bob]).await;
+    let mut watching = ann.open(&one, &pool).await.unwrap();
+    // Node 2 asks the owner, and gets no answer.
+    let mute = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    cluster.divert(2, 1, mute.local_addr().unwrap());
+    let present = async || {
+        let sql = "SELECT pool_id FROM meta.presence p JOIN meta.accounts a ON a.account_id = p.account_id \
+                   WHERE a.login_key = 'bob'";
+        let row = one.database.transaction(|tx| tx.query_opt(sql, &[])).await.unwrap();
+        row.is_some_and(|row| row.uuid_opt(0).unwrap().is_some())
+    };
+    {
+        let opening = bob.open(&two, &pool);
+        tokio::pin!(opening);
+        while !present().await {
+            tokio::select! {
+                outcome = &mut opening => panic!("there is no room: {:?}", outcome.err()),
+                () = tokio::time::sleep(Duration::from_millis(5)) => {}
+            }
+        }
+    }
+    let began = Instant::now();
+    while present().await {
+        assert!(began.elapsed() < super::support::DEADLINE, "the presence has not ended");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    watching.ping(1).await;
+    assert_eq!(watching.roster.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn coming_and_going_does_not_fill_the_table_of_intervals() {
+    let (_cluster, node) = Cluster::single().await;
+    let ann = node.sign_up("ann").await;
+    let pool = node.pool(&ann, &[]).await;
+    let mut newest = ann.open(&node, &pool).await.unwrap();
+    for _ in 0..40 {
+        let next = ann.open(&node, &pool).await.unwrap();
+        assert_eq!(newest.until_ended().await, wire::ended::Reason::Fenced);
+        newest = next;
+    }
+    let sql = "SELECT count(*), max(presence_epoch) FROM meta.presence_intervals";
+    let row = node.database.transaction(|tx| tx.query_one(sql, &[])).await.unwrap();
+    assert_eq!((row.int(0).unwrap(), row.int(1).unwrap()), (16, 41));
+}

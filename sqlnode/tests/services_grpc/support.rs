@@ -3,18 +3,20 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ed25519_dalek::{Signer, SigningKey};
 use parking_lot::Mutex;
 use rockpool_proto::NodeId;
+use rockpool_proto::limits::SIGN_UPS_PER_HOUR_MAX;
 use rockpool_proto::meta::v1::auth_client::AuthClient;
 use rockpool_proto::meta::v1::devices_client::DevicesClient;
 use rockpool_proto::meta::v1::pools_client::PoolsClient;
 use rockpool_proto::meta::v1::signalling_client::SignallingClient;
 use rockpool_proto::meta::v1::{self as wire, from_cluster::Kind, to_cluster};
 use rockpool_sql::{Caches, Direction, Store};
-use rockpool_sqlnode::database::{Backend, Database, MemoryBackend, ShiftedEnvironment};
+use rockpool_sqlnode::database::{Backend, BackendTransaction, Database, DbError, MemoryBackend, ShiftedEnvironment};
 use rockpool_sqlnode::rooms::nodes::Caller;
 use rockpool_sqlnode::rooms::{Nodes, Rooms};
 use rockpool_sqlnode::services::Services;
@@ -33,6 +35,8 @@ pub const PASSWORD: &str = "correct horse battery";
 /// Nodes that share a backend and a clock.
 pub struct Cluster {
     pub backend: MemoryBackend,
+    /// While it is set the nodes find no majority.
+    pub outage: Arc<AtomicBool>,
     pub clock: Arc<ShiftedEnvironment>,
     directory: Arc<Mutex<HashMap<NodeId, SocketAddr>>>,
     /// Where a node finds another at a false address.
@@ -43,6 +47,7 @@ impl Cluster {
     pub fn new() -> Self {
         Self {
             backend: MemoryBackend::new(),
+            outage: Arc::default(),
             clock: Arc::default(),
             directory: Arc::default(),
             diverted: Arc::default(),
@@ -80,13 +85,14 @@ impl Cluster {
             addresses: Arc::clone(&self.directory),
             diverted: Arc::clone(&self.diverted),
         };
-        let database = Database::new(Arc::new(self.backend.clone()), Caches::default(), self.clock.clone());
+        let backend = Breakable { backend: self.backend.clone(), outage: Arc::clone(&self.outage) };
+        let database = Database::new(Arc::new(backend), Caches::default(), self.clock.clone());
         let (ready, started) = oneshot::channel();
         runtime.spawn(async move {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let rooms = Rooms::start(database.clone(), Arc::new(nodes));
-            let services = Services::open(database.clone(), rooms.clone()).await.unwrap();
+            let services = Services::open(database.clone(), rooms.clone(), SIGN_UPS_PER_HOUR_MAX).await.unwrap();
             let routes = services.routes();
             ready.send((address, rooms, database)).ok().unwrap();
             Server::builder().add_routes(routes).serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
@@ -103,6 +109,31 @@ impl Cluster {
         let store: &dyn Store = &*transaction;
         let pairs = store.scan(&[], &[0xff; 64], Direction::Forward).unwrap();
         pairs.flat_map(|pair| <[Vec<u8>; 2]>::from(pair.unwrap())).collect()
+    }
+}
+
+/// A backend that can lose its majority.
+struct Breakable {
+    backend: MemoryBackend,
+    outage: Arc<AtomicBool>,
+}
+
+impl Breakable {
+    fn check(&self) -> Result<(), DbError> {
+        if self.outage.load(Ordering::SeqCst) { Err(DbError::Unavailable("no majority".into())) } else { Ok(()) }
+    }
+}
+
+#[async_trait::async_trait]
+impl Backend for Breakable {
+    async fn begin(&self) -> Result<Box<dyn BackendTransaction>, DbError> {
+        self.check()?;
+        self.backend.begin().await
+    }
+
+    async fn commit(&self, transaction: Box<dyn BackendTransaction>) -> Result<(), DbError> {
+        self.check()?;
+        self.backend.commit(transaction).await
     }
 }
 
@@ -311,6 +342,7 @@ pub struct Stream {
     pub down: Streaming<wire::FromCluster>,
     pub presence_epoch: u64,
     pub members: Vec<wire::Member>,
+    pub absence: Option<wire::Absence>,
     pub roster: BTreeMap<Vec<u8>, wire::RosterNode>,
     pub lease_epoch: u64,
     pub sequence: u64,
@@ -324,6 +356,7 @@ impl Stream {
             down,
             presence_epoch: welcome.presence_epoch,
             members: welcome.members,
+            absence: welcome.absence,
             lease_epoch: roster.lease_epoch,
             sequence: roster.sequence,
             roster: roster.nodes.into_iter().map(|node| (node.device_id.to_vec(), node)).collect(),

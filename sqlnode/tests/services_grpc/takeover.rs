@@ -1,9 +1,13 @@
 //! Losing the node that owns a room, and stopping it.
 
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use rockpool_proto::PoolId;
 use rockpool_proto::meta::v1 as wire;
+use rockpool_sqlnode::database::uuid;
+use rockpool_sqlnode::rooms::leases;
 use tokio::net::TcpListener;
 
 use super::support::{Cluster, Login, Node, Stream};
@@ -162,4 +166,59 @@ async fn a_revocation_that_cannot_be_told_is_noticed_by_the_owner_within_a_secon
     let began = Instant::now();
     assert_eq!(stream.until_ended().await, wire::ended::Reason::Revoked);
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn seats_survive_a_cluster_that_could_not_decide_for_a_while() {
+    let (cluster, node) = Cluster::single().await;
+    let (ann, bob) = (node.sign_up("ann").await, node.sign_up("bob").await);
+    let pool = node.pool(&ann, &[&bob]).await;
+    let mut ann_stream = ann.open(&node, &pool).await.unwrap();
+    let bob_stream = bob.open(&node, &pool).await.unwrap();
+    let (ann_place, bob_place) = (bob_stream.place(&ann), bob_stream.place(&bob));
+    cluster.outage.store(true, Ordering::SeqCst);
+    assert_eq!(ann_stream.until_ended().await, wire::ended::Reason::Moved, "an owner that can't beat gives up");
+    cluster.outage.store(false, Ordering::SeqCst);
+    // In the other order than before: seats go by claims.
+    let mut bob_stream = reconnect(&bob, &node, &pool, bob_place.clone()).await;
+    let ann_stream = reconnect(&ann, &node, &pool, ann_place.clone()).await;
+    bob_stream.until_present(&[&ann, &bob]).await;
+    assert_eq!((bob_stream.place(&bob).path, bob_stream.place(&ann).path), (bob_place.path, ann_place.path));
+    drop(ann_stream);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_beat_is_not_held_up_by_changes_of_pools() {
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.start(1).await, cluster.start(2).await);
+    let ann = one.sign_up("ann").await;
+    let pool = one.pool(&ann, &[]).await;
+    let stream = ann.open(&one, &pool).await.unwrap();
+    let owner = two.database.transaction(|tx| leases::owner(tx, PoolId(pool.clone().try_into().unwrap())));
+    let owner = owner.await.unwrap().unwrap();
+    one.kill(); // its own beats would be in the way
+    drop(stream);
+    // Somebody renames a device during each of the first beats, which changes all pools of the account.
+    let tries = async |looks_at_pools: bool| {
+        let mut tries = 0;
+        let beat = two.database.transaction(|tx| {
+            tries += 1;
+            leases::move_on(tx, owner)?;
+            if looks_at_pools {
+                assert_eq!(leases::held(tx, owner)?.len(), 1);
+            }
+            if tries < 4 {
+                let changes = "UPDATE meta.pools SET change_number = change_number + 1 WHERE pool_id = $1";
+                let pool = uuid(pool[..].try_into().unwrap());
+                futures::executor::block_on(
+                    two.database.transaction(|tx| tx.execute(changes, std::slice::from_ref(&pool))),
+                )?;
+            }
+            Ok(())
+        });
+        beat.await.unwrap();
+        tries
+    };
+    assert_eq!(tries(false).await, 1);
+    assert_eq!(tries(true).await, 4, "it would be, if it looked at them in the same transaction");
 }
