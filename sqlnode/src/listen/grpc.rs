@@ -27,8 +27,9 @@ use crate::identity::NodeTls;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// And is gone when it doesn't answer within this.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Calls of one connection at once: a device has one stream and a few calls.
-const STREAMS_PER_CONNECTION_MAX: u32 = 256;
+/// Calls of one connection at once. A device has one stream and a few calls, but a node carries a stream for each of its
+/// devices to the owners of their rooms, and all of those to one owner on one connection.
+const STREAMS_PER_CONNECTION_MAX: u32 = 16_384;
 /// Bytes of headers in one call.
 const HEADER_BYTES_MAX: u32 = 16 * 1024;
 

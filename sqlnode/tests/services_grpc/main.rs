@@ -5,6 +5,7 @@
 
 mod auth;
 mod devices;
+mod lines;
 mod plans;
 mod pools;
 mod rooms;
