@@ -244,6 +244,11 @@ impl Negotiation {
             .is_some_and(|session| session.generation == connection.generation && session.is_open())
     }
 
+    /// Whether the overlay wants a link to this device.
+    pub(crate) fn wants(&self, device: DeviceId) -> bool {
+        self.wanted.contains_key(&device)
+    }
+
     /// Devices with which connections are under way or stand.
     pub(crate) fn open_devices(&self) -> BTreeSet<DeviceId> {
         self.sessions.iter().filter(|(_, session)| session.is_open()).map(|(key, _)| key.0).collect()

@@ -7,7 +7,11 @@ pub(crate) fn for_each_seed(name: &str, short: std::ops::Range<u64>, test: impl 
         let (from, to) = text.split_once("..").expect("ROCKPOOL_SEEDS=FROM..TO");
         from.parse().expect("a number")..to.parse().expect("a number")
     });
+    let many = asked.is_some();
     for seed in asked.unwrap_or(short) {
+        if many && seed.is_multiple_of(100) {
+            eprintln!("seed {seed}");
+        }
         let told = Told(name, seed);
         test(seed);
         std::mem::forget(told);

@@ -149,6 +149,10 @@ impl Peer {
         }
         let known = self.epochs.entry(from).or_default();
         *known = (*known).max(signal.from_epoch);
+        if self.roster.node(from).is_some() && !self.negotiation.wants(from) {
+            // It said goodbye, and came back before the roster said so.
+            self.roster_changed(now);
+        }
         self.negotiation.handle_signal(now, signal);
     }
 

@@ -311,6 +311,11 @@ impl Peer {
 
     // ---- Reading -----------------------------------------------------------------------------------------------------
 
+    #[cfg(test)]
+    fn brief(&self) -> String {
+        format!("{:?} {:?} {:?} {:?}", self.negotiation, self.links, self.exchange, self.writing)
+    }
+
     /// This device.
     pub fn device_id(&self) -> DeviceId {
         self.config.keys.device_id()

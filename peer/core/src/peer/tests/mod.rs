@@ -1,5 +1,6 @@
 //! Peers in a world of their own: talking, catching up, crashing, transferring.
 
+mod campaign;
 mod hostile;
 mod talking;
 mod transferring;

@@ -226,6 +226,7 @@ impl World {
         let restored = Restored { entries: this.disk.clone(), members, offers, seeds: Vec::new() };
         let config = Config { pool: POOL, keys: DeviceKeys::from_secret(&this.keys) };
         this.run += 1;
+        this.woken = None;
         this.events.clear();
         this.peer = Some(Peer::new(now, config, restored));
         self.carry_out(node);
@@ -329,7 +330,10 @@ impl World {
         let manifest = source.manifest.clone();
         self.nodes[node].sources.insert(manifest.root(), source);
         let command = self.command(node, Command::Offer { manifest: (*manifest).clone(), name: "files".into() });
-        self.run_until(30_000_000, |world| world.nodes[node].replies.contains_key(&command));
+        let end = self.now_us + 30_000_000;
+        while !self.nodes[node].replies.contains_key(&command) {
+            assert!(self.step() && self.now_us < end, "the offer is not written: {}", self.download(node));
+        }
         let Some(Ok(Reply::Appended(offer))) = self.nodes[node].replies.get(&command).cloned() else {
             panic!("the offer was refused: {:?}", self.nodes[node].replies.get(&command))
         };
@@ -356,7 +360,10 @@ impl World {
     pub(super) fn input(&mut self, node: usize, input: Input) {
         let now = self.now_of(node);
         if let Some(peer) = &mut self.nodes[node].peer {
+            let is_timeout = matches!(input, Input::Timeout);
             peer.handle_input(now, input);
+            let next = peer.poll_timeout();
+            assert!(!is_timeout || next.is_none_or(|at| at > now.time), "it asks to be woken in the past: {next:?}");
             self.carry_out(node);
         }
     }
@@ -572,6 +579,21 @@ impl World {
 
     pub(super) fn random(&mut self, below: u64) -> u64 {
         self.rng.random_range(0..below)
+    }
+
+    /// The links of all devices, for a person.
+    pub(super) fn links(&self) -> String {
+        let links = |node: &Node| format!("{}: {:?}\n", node.id, node.peer.as_ref().map(Peer::brief));
+        self.nodes.iter().map(links).collect()
+    }
+
+    /// The state of a device's downloads, for a person.
+    pub(super) fn download(&self, node: usize) -> String {
+        let progress = self.nodes[node].events.iter().rev().filter(|event| {
+            !matches!(event, Event::Entry(_) | Event::DownloadProgress { .. } | Event::DeviceJoined { .. })
+        });
+        let lately: Vec<_> = progress.take(12).collect();
+        format!("lately {lately:?}; {}", self.peer(node).brief())
     }
 
     /// A device's end of its connection to another one.
