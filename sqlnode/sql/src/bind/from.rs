@@ -2,7 +2,7 @@
 
 use sqlparser::ast::{self, JoinConstraint, JoinOperator, TableFactor};
 
-use super::{Binder, BoundQuery, Scope, ScopeColumn, ScopeTable};
+use super::{Binder, BoundQuery, Scope, ScopeColumn, ScopeTable, SharedRows};
 use crate::catalog::Relation;
 use crate::error::{Result, SqlError, SqlState};
 use crate::kind::{fold, name_parts};
@@ -368,8 +368,25 @@ impl Binder<'_> {
                     column.id = self.new_column();
                 }
                 let ids = columns.iter().map(|column| column.id).collect();
-                let (number, plan, rows) = (shared.number, shared.plan.clone(), shared.rows);
-                BoundQuery { plan: Plan::With { number, name: cte.name.clone(), plan, rows, columns: ids }, columns }
+                let (number, name) = (shared.number, cte.name.clone());
+                let plan = match &shared.rows {
+                    SharedRows::Plan { plan, estimate } => {
+                        Plan::With { number, name, plan: plan.clone(), rows: *estimate, columns: ids }
+                    }
+                    SharedRows::Recursion(recursion) => {
+                        Plan::Recursive { name, recursion: recursion.clone(), columns: ids }
+                    }
+                    SharedRows::Work { depth } if *depth == self.depth => {
+                        self.recursive.insert(number);
+                        Plan::Work { number, columns: ids }
+                    }
+                    SharedRows::Work { .. } => {
+                        let message =
+                            format!("recursive reference to query \"{name}\" must not appear within a subquery");
+                        return Err(SqlError::new(SqlState::INVALID_RECURSION, message));
+                    }
+                };
+                BoundQuery { plan, columns }
             }
             None => {
                 self.count_cte()?;

@@ -31,7 +31,7 @@ use crate::catalog::{Catalog, Table};
 use crate::error::{Result, SqlError, SqlState};
 use crate::exec::Runtime;
 use crate::parse::Source;
-use crate::plan::{ColumnId, Expr, OnceNumbers, Plan, Position};
+use crate::plan::{ColumnId, Expr, OnceNumbers, Plan, Position, Recursion};
 use crate::prepare::{Column, Touched};
 use crate::session::SessionInfo;
 use crate::types::{CastContext, Type, Value};
@@ -84,10 +84,23 @@ struct Cte {
 #[derive(Clone)]
 struct SharedCte {
     number: usize,
-    plan: std::sync::Arc<Plan>,
-    /// How many rows it may give.
-    rows: f64,
+    rows: SharedRows,
     columns: Vec<OutputColumn>,
+}
+
+/// Where the rows of such a query come from.
+#[derive(Clone)]
+enum SharedRows {
+    /// They are computed once.
+    Plan {
+        plan: std::sync::Arc<Plan>,
+        /// How many there may be.
+        estimate: f64,
+    },
+    /// They follow from each other.
+    Recursion(std::sync::Arc<Recursion>),
+    /// It is being bound, and mentioned in its own recursive part; so deep, and no deeper, may that be.
+    Work { depth: usize },
 }
 
 pub(crate) struct Binder<'a> {
@@ -100,6 +113,8 @@ pub(crate) struct Binder<'a> {
     next_cte: usize,
     /// WITH queries bound so far, each time that one is: those that read outer rows are bound at every mention.
     ctes_bound: usize,
+    /// Recursive queries, by number, that mention themselves.
+    recursive: std::collections::BTreeSet<usize>,
     /// Numbers for what the statement computes once.
     pub(crate) once: OnceNumbers,
     /// The query levels around, the innermost last.
@@ -136,6 +151,7 @@ impl<'a> Binder<'a> {
             next_column: 0,
             next_cte: 0,
             ctes_bound: 0,
+            recursive: Default::default(),
             once: OnceNumbers::default(),
             scopes: vec![],
             ctes: vec![],

@@ -6,10 +6,10 @@ use sqlparser::ast::{self, LimitClause, OrderByKind, SetExpr, SetOperator, SetQu
 
 use super::call::sort_key;
 use super::select::BoundSelect;
-use super::{Aggregates, Binder, BoundQuery, CTES_BOUND_MAX, Cte, OutputColumn, SharedCte};
+use super::{Aggregates, Binder, BoundQuery, CTES_BOUND_MAX, Cte, OutputColumn, SharedCte, SharedRows};
 use crate::error::{Result, SqlError, SqlState};
 use crate::kind::fold;
-use crate::plan::{Bounds, Expr, Plan, Position, SetOperation, SortKey, resolve};
+use crate::plan::{Bounds, Expr, Plan, Position, Recursion, SetOperation, SortKey, resolve};
 use crate::types::{CastContext, Type, common_type};
 
 /// Types of columns of which nothing is expected.
@@ -95,9 +95,6 @@ impl Binder<'_> {
     }
 
     fn bind_with(&mut self, with: &ast::With) -> Result<()> {
-        if with.recursive {
-            return Err(SqlError::unsupported("WITH RECURSIVE"));
-        }
         for cte in &with.cte_tables {
             let name = fold(&cte.alias.name);
             if cte.from.is_some() {
@@ -105,7 +102,11 @@ impl Binder<'_> {
             }
             let aliases: Vec<String> = cte.alias.columns.iter().map(|column| fold(&column.name)).collect();
             let visible = self.ctes.len();
-            let shared = self.bind_shared_cte(&cte.query)?;
+            let recursive = if with.recursive { self.bind_recursive_cte(&name, &aliases, &cte.query)? } else { None };
+            let shared = match recursive {
+                Some(recursive) => Some(recursive),
+                None => self.bind_shared_cte(&cte.query)?,
+            };
             if let Some(shared) = &shared
                 && aliases.len() > shared.columns.len()
             {
@@ -148,8 +149,103 @@ impl Binder<'_> {
         self.next_cte += 1;
         let mut plan = crate::optimize::optimize(plan, crate::optimize::rules_of(self.session), self.runtime);
         resolve(&mut plan, &mut [], &mut self.once)?;
-        let rows = crate::optimize::estimate(&plan);
-        Ok(Some(SharedCte { number: self.next_cte, plan: Arc::new(plan), rows, columns }))
+        let estimate = crate::optimize::estimate(&plan);
+        let rows = SharedRows::Plan { plan: Arc::new(plan), estimate };
+        Ok(Some(SharedCte { number: self.next_cte, rows, columns }))
+    }
+
+    /// Plans `base UNION [ALL] step`, where the step mentions the query itself; nothing if it does not.
+    fn bind_recursive_cte(&mut self, name: &str, aliases: &[String], query: &ast::Query) -> Result<Option<SharedCte>> {
+        let plain = |query: &ast::Query| {
+            query.with.is_none() && query.order_by.is_none() && query.limit_clause.is_none() && query.fetch.is_none()
+        };
+        let SetExpr::SetOperation { op: SetOperator::Union, set_quantifier, left, right } = query.body.as_ref() else {
+            return Ok(None);
+        };
+        if !plain(query) {
+            return Ok(None);
+        }
+        let mut right = right.as_ref();
+        while let SetExpr::Query(inner) = right
+            && plain(inner)
+        {
+            right = inner.body.as_ref();
+        }
+        self.count_cte()?;
+        self.next_cte += 1;
+        let number = self.next_cte;
+        let outer = std::mem::take(&mut self.scopes);
+        let bound = self.bind_recursion(number, name, aliases, query, (left, right));
+        self.scopes = outer;
+        let (base, step) = bound?;
+        if !self.recursive.contains(&number) {
+            return Ok(None);
+        }
+        let columns = base.columns.clone();
+        let (base, step) = (self.as_base(base), self.as_step(name, step, &columns)?);
+        let mut finish = |plan: Plan| -> Result<Plan> {
+            let mut plan = crate::optimize::optimize(plan, crate::optimize::rules_of(self.session), self.runtime);
+            resolve(&mut plan, &mut [], &mut self.once)?;
+            Ok(plan)
+        };
+        let all = *set_quantifier == SetQuantifier::All;
+        let recursion = Recursion { number, base: finish(base)?, step: finish(step)?, all };
+        Ok(Some(SharedCte { number, rows: SharedRows::Recursion(Arc::new(recursion)), columns }))
+    }
+
+    fn bind_recursion(
+        &mut self,
+        number: usize,
+        name: &str,
+        aliases: &[String],
+        query: &ast::Query,
+        (left, right): (&SetExpr, &SetExpr),
+    ) -> Result<(BoundQuery, BoundQuery)> {
+        let arm = |binder: &mut Self, body: &SetExpr, expected: Option<&[Type]>| {
+            let bound = binder.deeper(|binder| binder.bind_body(body, &[], expected))?;
+            Ok::<_, SqlError>(BoundQuery { plan: bound.plan, columns: bound.columns })
+        };
+        let base = arm(self, left, None)?;
+        let types: Vec<Type> = base.columns.iter().map(|column| column.ty.clone()).collect();
+        let rows = SharedRows::Work { depth: self.depth + 1 };
+        let shared = Some(SharedCte { number, rows, columns: base.columns.clone() });
+        let (visible, aliases) = (self.ctes.len(), aliases.to_vec());
+        self.ctes.push(Cte { name: name.to_string(), query: query.clone(), aliases, shared, visible });
+        let step = arm(self, right, Some(&types));
+        self.ctes.truncate(visible);
+        Ok((base, step?))
+    }
+
+    /// Exactly the columns of a query, in their order.
+    fn as_base(&mut self, base: BoundQuery) -> Plan {
+        let column = |column: &OutputColumn| Expr::column(column.id, column.ty.clone());
+        let columns = base.columns.iter().map(|output| (self.new_column(), column(output))).collect();
+        Plan::Project { input: Box::new(base.plan), columns }
+    }
+
+    /// The columns of the recursive part, in the types of the first part.
+    fn as_step(&mut self, name: &str, step: BoundQuery, wanted: &[OutputColumn]) -> Result<Plan> {
+        if step.columns.len() != wanted.len() {
+            let message = "each UNION query must have the same number of columns";
+            return Err(SqlError::new(SqlState::SYNTAX_ERROR, message));
+        }
+        let mut columns = Vec::new();
+        for (number, (column, wanted)) in step.columns.iter().zip(wanted).enumerate() {
+            let both = common_type(&[wanted.ty.clone(), column.ty.clone()], "UNION")?;
+            if !both.same_base(&wanted.ty) {
+                let message = format!(
+                    "recursive query \"{name}\" column {} has type {} in non-recursive term but type {both} overall",
+                    number + 1,
+                    wanted.ty
+                );
+                return Err(SqlError::new(SqlState::DATATYPE_MISMATCH, message)
+                    .with_hint("Cast the output of the non-recursive term to the correct type."));
+            }
+            let expr = Expr::column(column.id, column.ty.clone());
+            let expr = self.coerce(expr, &wanted.ty, CastContext::Implicit, Position::default())?;
+            columns.push((self.new_column(), expr));
+        }
+        Ok(Plan::Project { input: Box::new(step.plan), columns })
     }
 
     fn bind_body(

@@ -11,6 +11,7 @@ mod foreign;
 mod join;
 mod key;
 mod operators;
+mod recursive;
 mod runtime;
 mod scan;
 mod subquery;
@@ -90,6 +91,8 @@ pub(super) fn open<'a>(plan: &'a Plan, frame: Option<&'a Frame<'a>>, ctx: &'a Co
             operators::open_set_operation(*op, *all, left, right, frame, ctx)
         }
         Plan::With { number, plan, .. } => operators::open_with(*number, plan, ctx),
+        Plan::Recursive { recursion, .. } => recursive::open_recursive(recursion, ctx),
+        Plan::Work { number, .. } => recursive::open_work(*number, ctx),
     }
 }
 

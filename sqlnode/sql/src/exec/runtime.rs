@@ -40,6 +40,8 @@ pub(crate) struct Runtime<'a> {
     pub(super) once: RefCell<BTreeMap<usize, std::rc::Rc<super::subquery::Once>>>,
     /// Rows of WITH queries.
     pub(super) ctes: RefCell<BTreeMap<usize, std::rc::Rc<Vec<Row>>>>,
+    /// Rows that recursive WITH queries found last, while they look for the next ones.
+    pub(super) work: RefCell<BTreeMap<usize, std::rc::Rc<Vec<Row>>>>,
     row_ids: Cell<i64>,
 }
 
@@ -92,6 +94,7 @@ impl<'a> Runtime<'a> {
             sequences_set: RefCell::default(),
             once: RefCell::default(),
             ctes: RefCell::default(),
+            work: RefCell::default(),
             row_ids: Cell::new(session.statement_time_us.saturating_mul(4096).max(1)),
         }
     }

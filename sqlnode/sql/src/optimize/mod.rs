@@ -171,5 +171,7 @@ pub(crate) fn estimate(plan: &Plan) -> f64 {
         Plan::Limit { input, .. } => estimate(input).min(100.0),
         Plan::SetOperation { left, right, .. } => estimate(left) + estimate(right),
         Plan::With { rows, .. } => *rows,
+        Plan::Recursive { .. } => 100.0,
+        Plan::Work { .. } => 10.0,
     }
 }

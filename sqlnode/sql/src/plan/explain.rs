@@ -162,6 +162,10 @@ fn show(plan: &Plan, depth: usize, names: &Names, shown: &mut Shown) {
             format!("{name}{}", if *all { " All" } else { "" })
         }
         Plan::With { name, .. } => format!("With {name}"),
+        Plan::Recursive { name, recursion, .. } => {
+            format!("Recursive Union{} {name}", if recursion.all { " All" } else { "" })
+        }
+        Plan::Work { .. } => "Rows Found Last".to_string(),
     };
     shown.lines.push(format!("{indent}{line}"));
     for expr in plan.exprs() {
@@ -170,9 +174,14 @@ fn show(plan: &Plan, depth: usize, names: &Names, shown: &mut Shown) {
     for input in plan.inputs() {
         show(input, depth + 1, names, shown);
     }
-    if let Plan::With { number, plan, .. } = plan
-        && shown.withs.insert(*number)
-    {
+    let shared: Vec<&Plan> = match plan {
+        Plan::With { number, plan, .. } if shown.withs.insert(*number) => vec![plan],
+        Plan::Recursive { recursion, .. } if shown.withs.insert(recursion.number) => {
+            vec![&recursion.base, &recursion.step]
+        }
+        _ => vec![],
+    };
+    for plan in shared {
         let mut inner = names.clone();
         name_columns(plan, &mut inner);
         show(plan, depth + 1, &inner, shown);

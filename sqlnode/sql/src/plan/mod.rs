@@ -85,6 +85,30 @@ pub(crate) enum Plan {
         rows: f64,
         columns: Vec<ColumnId>,
     },
+    /// A recursive WITH query, from its first rows on; like [`Plan::With`], not looked into.
+    Recursive {
+        name: String,
+        recursion: Arc<Recursion>,
+        columns: Vec<ColumnId>,
+    },
+    /// Within the recursion of this number: the rows that were found last.
+    Work {
+        number: usize,
+        columns: Vec<ColumnId>,
+    },
+}
+
+/// The two parts of a recursive WITH query, finished: resolved, and shared by all mentions.
+#[derive(Clone, Debug)]
+pub(crate) struct Recursion {
+    /// Names the rows that [`Plan::Work`] reads.
+    pub(crate) number: usize,
+    /// What it begins with.
+    pub(crate) base: Plan,
+    /// What follows from the rows found last.
+    pub(crate) step: Plan,
+    /// `UNION ALL`: rows that were found before are found again.
+    pub(crate) all: bool,
 }
 
 /// Reads a stored table.
@@ -206,7 +230,9 @@ impl Plan {
             Plan::Rows { columns, .. }
             | Plan::System { columns, .. }
             | Plan::SetOperation { columns, .. }
-            | Plan::With { columns, .. } => columns.clone(),
+            | Plan::With { columns, .. }
+            | Plan::Recursive { columns, .. }
+            | Plan::Work { columns, .. } => columns.clone(),
             Plan::Scan(scan) => scan.columns.iter().map(|(id, _)| *id).collect(),
             Plan::Functions { functions, ordinality } => {
                 functions.iter().map(|call| call.column).chain(*ordinality).collect()
@@ -230,9 +256,8 @@ impl Plan {
     /// The operators directly below.
     pub(crate) fn inputs(&self) -> Vec<&Plan> {
         match self {
-            Plan::Rows { .. } | Plan::Scan(_) | Plan::System { .. } | Plan::Functions { .. } | Plan::With { .. } => {
-                vec![]
-            }
+            Plan::Rows { .. } | Plan::Scan(_) | Plan::System { .. } | Plan::Functions { .. } => vec![],
+            Plan::With { .. } | Plan::Recursive { .. } | Plan::Work { .. } => vec![],
             Plan::Filter { input, .. }
             | Plan::Project { input, .. }
             | Plan::Aggregate { input, .. }
@@ -247,9 +272,8 @@ impl Plan {
     /// As [`inputs`](Self::inputs), to change them.
     pub(crate) fn inputs_mut(&mut self) -> Vec<&mut Plan> {
         match self {
-            Plan::Rows { .. } | Plan::Scan(_) | Plan::System { .. } | Plan::Functions { .. } | Plan::With { .. } => {
-                vec![]
-            }
+            Plan::Rows { .. } | Plan::Scan(_) | Plan::System { .. } | Plan::Functions { .. } => vec![],
+            Plan::With { .. } | Plan::Recursive { .. } | Plan::Work { .. } => vec![],
             Plan::Filter { input, .. }
             | Plan::Project { input, .. }
             | Plan::Aggregate { input, .. }
@@ -270,6 +294,7 @@ impl Plan {
             Plan::Rows { rows, .. } => rows.iter().flatten().collect(),
             Plan::Scan(scan) => scan.access.exprs().into_iter().chain(&scan.conditions).collect(),
             Plan::System { .. } | Plan::SetOperation { .. } | Plan::With { .. } => vec![],
+            Plan::Recursive { .. } | Plan::Work { .. } => vec![],
             Plan::Functions { functions, .. } => functions.iter().flat_map(|call| &call.args).collect(),
             Plan::Filter { conditions, .. } => conditions.iter().collect(),
             Plan::Project { columns, .. } => columns.iter().map(|(_, expr)| expr).collect(),
@@ -300,6 +325,7 @@ impl Plan {
             Plan::Rows { rows, .. } => rows.iter_mut().flatten().collect(),
             Plan::Scan(scan) => scan.access.exprs_mut().into_iter().chain(&mut scan.conditions).collect(),
             Plan::System { .. } | Plan::SetOperation { .. } | Plan::With { .. } => vec![],
+            Plan::Recursive { .. } | Plan::Work { .. } => vec![],
             Plan::Functions { functions, .. } => functions.iter_mut().flat_map(|call| &mut call.args).collect(),
             Plan::Filter { conditions, .. } => conditions.iter_mut().collect(),
             Plan::Project { columns, .. } => columns.iter_mut().map(|(_, expr)| expr).collect(),

@@ -136,7 +136,7 @@ impl Resolver<'_> {
                 self.plan(right)
             }
             // It was resolved where it stands, since it reads nothing around it.
-            Plan::With { .. } => Ok(()),
+            Plan::With { .. } | Plan::Recursive { .. } | Plan::Work { .. } => Ok(()),
         }
     }
 
