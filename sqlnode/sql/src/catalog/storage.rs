@@ -113,10 +113,11 @@ impl<'a> CatalogWriter<'a> {
     /// Sets the comment on an object, or on a column of a table; nothing takes it away.
     pub(crate) fn put_comment(&mut self, oid: u32, column: u32, text: Option<&str>) -> Result<()> {
         let key = comment_key(oid, column);
-        Ok(match text {
+        match text {
             Some(text) => self.store.put(key, text.as_bytes().to_vec())?,
             None => self.store.delete(key)?,
-        })
+        }
+        Ok(())
     }
 
     /// Takes away the comments on an object and its columns.

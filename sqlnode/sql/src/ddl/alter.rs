@@ -69,6 +69,13 @@ impl Ddl<'_> {
                     let message = format!("relation \"{name}\" already exists");
                     return Err(SqlError::new(SqlState::DUPLICATE_TABLE, message));
                 }
+                let conditions = table.checks.iter().map(|check| &check.condition);
+                let conditions = conditions.chain(table.indexes.iter().filter_map(|index| index.predicate.as_ref()));
+                let prefixes = [format!("{}.", table.name), format!("{}.", exec::quote_name(&table.name))];
+                if conditions.into_iter().any(|sql| prefixes.iter().any(|prefix| sql.contains(prefix))) {
+                    // Conditions are kept as text, which names the table.
+                    return Err(SqlError::unsupported("renaming a table that its CHECKs or partial indexes name"));
+                }
                 table.name = name;
                 Ok(())
             }
