@@ -145,8 +145,9 @@ impl Connection {
             for (number, row) in rows.drain(..).enumerate() {
                 for field in row {
                     let value = match (field, insert.params().get(values.len())) {
-                        (Some(text), Some(ty)) => decode_text(&text, ty, &context)
-                            .map_err(|error| at_line(error, first + number as u64))?,
+                        (Some(text), Some(ty)) => {
+                            decode_text(&text, ty, &context).map_err(|error| at_line(error, first + number as u64))?
+                        }
                         _ => Value::Null,
                     };
                     values.push(value);
