@@ -196,10 +196,10 @@ fn keep_no_core() {
 }
 
 fn start_logging(verbose: u8) {
-    // The WebRTC library warns of every packet that comes a moment too early.
+    // The WebRTC library calls each packet an error that comes too early or finds its network gone: thousands, in a chat.
     let level = match verbose {
-        0 => "error",
-        1 => "rockpool_peer=info,rockpool_peer_core=info,warn,rtc=error,rtc_dtls=error,rtc_ice=error",
+        0 => "error,webrtc=off,rtc=off",
+        1 => "rockpool_peer=info,rockpool_peer_core=info,warn,webrtc=off,rtc=off,rtc_dtls=error,rtc_ice=error",
         _ => "rockpool_peer=debug,rockpool_peer_core=debug,info,rtc=error,rtc_dtls=error,rtc_ice=error",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("ROCKPOOL_LOG")
