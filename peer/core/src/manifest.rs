@@ -417,7 +417,7 @@ mod tests {
 
         let item = item_to_wire(&folder("a")).encode_to_vec();
         let mut encoded = Vec::new();
-        for _ in 0..=FILES_PER_OFFER_MAX {
+        for _ in 0..FILES_PER_OFFER_MAX + 50 {
             encoded.extend_from_slice(&[0x0a, item.len() as u8]);
             encoded.extend_from_slice(&item);
         }

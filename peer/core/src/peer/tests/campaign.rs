@@ -171,11 +171,11 @@ impl Campaign {
             21 if running => {
                 let log = self.world.peer(node).log();
                 let own = log.in_order(None).filter(|entry| entry.id.device == self.id(node));
-                let texts = own.filter_map(|entry| match &entry.body {
+                let mut texts = own.filter_map(|entry| match &entry.body {
                     Body::Text(text) => Some((entry.id, text.clone())),
                     _ => None,
                 });
-                if let Some((id, text)) = texts.last() {
+                if let Some((id, text)) = texts.next_back() {
                     self.world.command(node, Command::Retract(id));
                     self.retracted.insert(text);
                 }
