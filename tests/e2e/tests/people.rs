@@ -268,6 +268,136 @@ fn a_full_disk_is_said_and_after_making_room_the_same_command_goes_on() -> Resul
 }
 
 #[test]
+fn a_disk_that_fills_up_on_the_way_is_said_and_the_download_goes_on_later() -> Result<()> {
+    let scene = Scene::new()?;
+    let mut disk = SmallDisk::new(&scene.folder.path().join("small"), 24 << 20, 1 << 20)?;
+    let (_at_ann, mut at_bob) = scene.open()?;
+    // Small files take more room than their bytes: nobody can tell beforehand that there is too little.
+    let folder = scene.folder.path().join("notes");
+    std::fs::create_dir(&folder)?;
+    for number in 0..8_000 {
+        std::fs::write(folder.join(format!("note {number}")), number.to_string())?;
+    }
+    let offer = scene.ann.must(&["send", text(&folder)?])?;
+    let offer = offer["id"].as_str().context("an offer has an id")?;
+    at_bob.wait_for("the offer", DEADLINE, |event| event["event"] == "offer" && event["id"] == offer)?;
+    let to = text(&disk.path)?.to_owned();
+    // Where it cannot be mounted, the disk is as large as any and there is nothing to be said.
+    if disk.file_bytes_max().is_none() {
+        assert_refused(scene.bob.run(&["get", offer, "--to", &to]), 6, "the disk is full");
+        assert_refused(scene.bob.run(&["get", offer, "--to", &to]), 6, "make room, then get it again");
+        disk.make_room()?;
+    }
+    scene.bob.must(&["get", offer, "--to", &to])?;
+    let got = std::fs::read_dir(disk.path.join("notes"))?.filter_map(Result::ok);
+    assert_eq!(got.filter(|file| !file.file_name().to_string_lossy().ends_with(".part")).count(), 8_000);
+    assert_eq!(std::fs::read(disk.path.join("notes/note 7999"))?, b"7999");
+    Ok(())
+}
+
+#[test]
+fn a_full_disk_under_the_home_is_said_to_whoever_spoke() -> Result<()> {
+    let scene = Scene::new()?;
+    let disk = SmallDisk::new(&scene.folder.path().join("small"), 16 << 20, 4 << 20)?;
+    let mut phone = Device::new(&disk.path, "ann-phone", &scene.cluster.address()?)?;
+    phone.log_in("ann", PASSWORD)?;
+    phone.file_bytes_max = disk.file_bytes_max();
+    let mut at_phone = phone.open(POOL)?;
+    if disk.file_bytes_max().is_none() {
+        let mut filler = std::fs::File::create(disk.path.join("filler"))?;
+        while std::io::Write::write_all(&mut filler, &[1; 65_536]).is_ok() {}
+    }
+    let long = "x".repeat(5_000);
+    let refused = (0..4_000)
+        .map(|_| phone.run(&["say", &long]))
+        .find(|outcome| !matches!(outcome, Ok(said) if said.code == Some(0)));
+    assert_refused(refused.context("the disk is full at some time")?, 6, "nothing can be kept any more");
+    assert_eq!(at_phone.process.wait(DEADLINE)?.code(), Some(6));
+    Ok(())
+}
+
+#[test]
+fn of_two_who_open_at_the_same_moment_nobody_is_told_nonsense() -> Result<()> {
+    let scene = Scene::new()?;
+    scene.ann.must(&["pool", "create", "lagoon"])?;
+    let open = |pool: &'static str| {
+        let device = scene.ann.clone();
+        std::thread::spawn(move || device.run(&["open", pool, "--detach"]))
+    };
+    for _ in 0..3 {
+        let both = [open(POOL), open(POOL)].map(|one| one.join().expect("it runs"));
+        let mut pids = std::collections::BTreeSet::new();
+        for outcome in both {
+            let outcome = outcome?;
+            assert_eq!((outcome.code, &outcome.json["pool"]), (Some(0), &Value::from(POOL)), "{}", outcome.stdout);
+            pids.insert(outcome.json["pid"].to_string());
+        }
+        assert_eq!(pids.len(), 1, "one process has the pool open");
+        // And right after it is closed it can be opened.
+        scene.ann.must(&["close"])?;
+        scene.ann.must(&["open", POOL, "--detach"])?;
+        scene.ann.must(&["close"])?;
+    }
+    // Of two pools one stays; whoever is told that it is open is told of the pool that was asked for.
+    for (pool, one) in [POOL, "lagoon"].map(|pool| (pool, open(pool))) {
+        let outcome = one.join().expect("it runs")?;
+        match outcome.code {
+            Some(0) => assert_eq!(outcome.json["pool"], pool),
+            _ => assert_eq!(outcome.code, Some(5), "{}", outcome.stdout),
+        }
+    }
+    let open = scene.ann.must(&["status"])?;
+    assert!(open["pool"] == POOL || open["pool"] == "lagoon", "{open}");
+    scene.ann.must(&["close"])?;
+    Ok(())
+}
+
+#[test]
+fn a_chat_gives_the_terminal_back_as_it_was() -> Result<()> {
+    let scene = Scene::new()?;
+    let program = rockpool_e2e::process::binary("rockpool")?;
+    for leaves in ["by itself", "because the pool is closed"] {
+        // `script` gives it a terminal.
+        let chat = format!(
+            "stty -a > before; {} --home {} open {POOL}; stty -a > after",
+            program.display(),
+            scene.ann.home.display()
+        );
+        let mut script = std::process::Command::new("script");
+        script.args(["-qec", &chat, "/dev/null"]).current_dir(scene.folder.path());
+        let mut script = script.stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+        wait_until("the chat", DEADLINE, || scene.ann.run(&["status"]).ok().filter(|status| status.code == Some(0)))?;
+        let mut stdin = script.stdin.take().context("standard input is piped")?;
+        // Spoken by hand, so the line is being edited by then.
+        let hello = format!("left {leaves}");
+        std::io::Write::write_all(&mut stdin, format!("{hello}\r").as_bytes())?;
+        wait_until("what was typed", DEADLINE, || texts(&scene.ann).ok()?.contains(&hello).then_some(()))?;
+        match leaves {
+            "by itself" => std::io::Write::write_all(&mut stdin, b"/quit\r")?,
+            _ => drop(scene.ann.must(&["close"])?),
+        }
+        assert!(script.wait()?.success());
+        let [before, after] = ["before", "after"].map(|name| std::fs::read_to_string(scene.folder.path().join(name)));
+        assert_eq!(before?, after?, "it left {leaves}");
+    }
+    Ok(())
+}
+
+#[test]
+fn paths_that_are_no_text_are_refused_with_a_sentence() -> Result<()> {
+    use std::os::unix::ffi::OsStrExt;
+    let scene = Scene::new()?;
+    let _at_ann = scene.ann.open(POOL)?;
+    let folder = scene.folder.path().join(std::ffi::OsStr::from_bytes(b"caf\xe9"));
+    std::fs::create_dir(&folder)?;
+    std::fs::write(folder.join("menu"), b"tea")?;
+    let output = scene.ann.command(&["send"])?.arg(folder.join("menu")).output()?;
+    assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("not UTF-8"));
+    Ok(())
+}
+
+#[test]
 fn invites_that_are_used_expired_or_invented_let_nobody_in() -> Result<()> {
     let scene = Scene::new()?;
     let eve = Device::new(scene.folder.path(), "eve-phone", &scene.cluster.address()?)?;
