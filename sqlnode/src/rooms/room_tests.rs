@@ -217,6 +217,7 @@ fn facts_from_the_database_put_out_who_may_not_be_here() {
     stage.attach(11, 1, 9, None);
     stage.attach(12, 2, 9, None);
     assert_eq!((stage.ended(11), stage.ended(12)), (Some(Revoked), Some(Left)));
+    assert!(stage.departed.ends_with(&[(device(1), 9), (device(2), 9)]), "nobody else would note that these are over");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use rockpool_sqlnode::database::uuid;
 use rockpool_sqlnode::rooms::leases;
 use tokio::net::TcpListener;
 
-use super::support::{Cluster, Login, Node, Stream};
+use super::support::{Cluster, Login, Node, PASSWORD, Stream, TestDevice};
 
 /// Connects, again where the cluster says so, as a peer does.
 async fn reconnect(login: &Login, node: &Node, pool: &[u8], place: wire::Place) -> Stream {
@@ -157,7 +157,7 @@ async fn a_revocation_that_cannot_be_told_is_noticed_by_the_owner_within_a_secon
     let cluster = Cluster::new();
     let (one, two) = (cluster.start(1).await, cluster.start(2).await);
     let ann = one.sign_up("ann").await;
-    let phone = one.login("ann", super::support::PASSWORD, &super::support::TestDevice::new("phone")).await.unwrap();
+    let phone = one.login("ann", PASSWORD, &TestDevice::new("phone")).await.unwrap();
     let pool = one.pool(&ann, &[]).await;
     let mut stream = phone.open(&one, &pool).await.unwrap();
     cluster.divert(2, 1, refusing().await);
@@ -171,20 +171,24 @@ async fn a_revocation_that_cannot_be_told_is_noticed_by_the_owner_within_a_secon
 #[tokio::test(flavor = "multi_thread")]
 async fn seats_survive_a_cluster_that_could_not_decide_for_a_while() {
     let (cluster, node) = Cluster::single().await;
-    let (ann, bob) = (node.sign_up("ann").await, node.sign_up("bob").await);
-    let pool = node.pool(&ann, &[&bob]).await;
-    let mut ann_stream = ann.open(&node, &pool).await.unwrap();
-    let bob_stream = bob.open(&node, &pool).await.unwrap();
-    let (ann_place, bob_place) = (bob_stream.place(&ann), bob_stream.place(&bob));
+    let ann = node.sign_up("ann").await;
+    let pool = node.pool(&ann, &[]).await;
+    let mut stream = ann.open(&node, &pool).await.unwrap();
+    // One more than the centre has seats for.
+    let mut others = Vec::new();
+    for number in 2..=10 {
+        let login = node.login("ann", PASSWORD, &TestDevice::new(&format!("device {number}"))).await.unwrap();
+        others.push((login.open(&node, &pool).await.unwrap(), login));
+    }
+    let (last_stream, last) = others.pop().unwrap();
+    let place = last_stream.place(&last);
+    assert_eq!(place.path.len(), 2);
     cluster.outage.store(true, Ordering::SeqCst);
-    assert_eq!(ann_stream.until_ended().await, wire::ended::Reason::Moved, "an owner that can't beat gives up");
+    assert_eq!(stream.until_ended().await, wire::ended::Reason::Moved, "an owner that can't beat gives up");
     cluster.outage.store(false, Ordering::SeqCst);
-    // In the other order than before: seats go by claims.
-    let mut bob_stream = reconnect(&bob, &node, &pool, bob_place.clone()).await;
-    let ann_stream = reconnect(&ann, &node, &pool, ann_place.clone()).await;
-    bob_stream.until_present(&[&ann, &bob]).await;
-    assert_eq!((bob_stream.place(&bob).path, bob_stream.place(&ann).path), (bob_place.path, ann_place.path));
-    drop(ann_stream);
+    // The first to come back: its seat hangs below one that is still empty, and waits for the others.
+    let again = reconnect(&last, &node, &pool, place.clone()).await;
+    assert_eq!((again.place(&last).path, again.place(&last).seat), (place.path, place.seat));
 }
 
 #[tokio::test(flavor = "multi_thread")]
