@@ -8,6 +8,8 @@ use rockpool_proto::engine::v1::transport_client::TransportClient;
 use rockpool_runtime::{Class, Engine, EngineError, EngineOptions, NodeId, TlsOptions};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use tokio::net::{TcpListener, TcpStream};
 use tonic::Code;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
@@ -107,4 +109,38 @@ async fn only_nodes_of_the_cluster_may_send_and_only_as_themselves() {
     let broken = [Code::Unavailable, Code::Unknown, Code::Unauthenticated, Code::Cancelled, Code::Internal];
     assert!(broken.contains(&refused), "{refused:?}");
     put(cluster.nodes[0].engine(), "key", "value").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_stands_still_in_the_handshake_is_called_again() {
+    let cluster = Cluster::start(1).await;
+    // Its system takes connections, and nobody looks at them.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    cluster.nodes[0].engine().add_node(NodeId(2), address).await.unwrap();
+    cluster
+        .wait_for(NodeId(1), "the call was given up", |status| {
+            let error = status.peers.get(&NodeId(2)).and_then(|peer| peer.last_error.as_ref());
+            error.is_some_and(|error| error.contains("handshake"))
+        })
+        .await;
+    drop(listener.accept().await.unwrap());
+    tokio::time::timeout(DEADLINE, listener.accept()).await.expect("it is called again").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_refuses_every_stream_is_called_less_and_less_often() {
+    let cluster = Cluster::start(1).await;
+    // The one who answers is another node than the one who is meant.
+    let other = cluster.nodes[0].address;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    cluster.nodes[0].engine().add_node(NodeId(2), address).await.unwrap();
+    let begun = Instant::now();
+    for _ in 0..8 {
+        let (mut caller, _) = tokio::time::timeout(DEADLINE, listener.accept()).await.unwrap().unwrap();
+        let mut called = TcpStream::connect(other).await.unwrap();
+        tokio::spawn(async move { tokio::io::copy_bidirectional(&mut caller, &mut called).await });
+    }
+    assert!(begun.elapsed() > Duration::from_secs(2), "eight calls in {:?}", begun.elapsed());
 }
