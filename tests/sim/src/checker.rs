@@ -6,11 +6,11 @@
 //! after it. If both hold, the order is a legal serial one that respects real time, whatever the engine was thinking. If not,
 //! the engine's own account of itself is false.
 //!
-//! Transactions that only read stand after the writer with their timestamp. A transaction whose client never learned its fate
+//! Transactions that only read stand after the writer with their timestamp, and so do those that were aborted: a program has
+//! seen what they read and may have acted on it. A transaction whose client never learned its fate
 //! must have been settled before the check: the run asks for it in its second phase.
 
-use crate::history::{Event, Fate, Read};
-use rockpool_engine::kv::Pair;
+use crate::history::{Event, Fate, Read, option, pairs, text};
 use rockpool_engine::{Time, Timestamp};
 use std::collections::BTreeMap;
 
@@ -28,7 +28,8 @@ pub fn check(history: &[Event]) -> Result<State, Violation> {
         match event.fate {
             Fate::Committed(at) => order.push((at, false, event)),
             Fate::Read(at) => order.push((at, true, event)),
-            Fate::Aborted => {}
+            // It has no effect, but it began, and what it was shown has to be true.
+            Fate::Aborted => order.push((event.read_timestamp, true, event)),
             Fate::Unknown => return Err(Violation(format!("the fate of {} was never settled", describe(event)))),
         }
     }
@@ -41,6 +42,9 @@ pub fn check(history: &[Event]) -> Result<State, Violation> {
         }
         for read in &event.reads {
             check_read(&state, read).map_err(|what| Violation(format!("{} at {at}: {what}", describe(event))))?;
+        }
+        if *reads_only {
+            continue;
         }
         for (key, value) in &event.writes {
             match value {
@@ -103,18 +107,6 @@ fn describe(event: &Event) -> String {
     format!("client {}'s {} {}", event.client, event.what, event.txn)
 }
 
-fn text(bytes: &[u8]) -> String {
-    bytes.escape_ascii().to_string()
-}
-
-fn option(value: Option<&Vec<u8>>) -> String {
-    value.map_or("nothing".into(), |value| text(value))
-}
-
-fn pairs(pairs: &[Pair]) -> String {
-    pairs.iter().map(|(key, value)| format!("{}={}", text(key), text(value))).collect::<Vec<_>>().join(" ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,7 +118,7 @@ mod tests {
             client: 1,
             what: "test",
             txn: TxnId([number; 16]),
-            read_timestamp: Timestamp(0),
+            read_timestamp: Timestamp(6),
             invoked: Time(times.0),
             returned: Some(Time(times.1)),
             reads: reads.iter().map(|(key, seen)| Read::Key(key.as_bytes().to_vec(), value(seen))).collect(),
@@ -145,9 +137,25 @@ mod tests {
             event(1, (0, 10), at(5), &[("x", "")], &[("x", "1")]),
             event(2, (20, 30), at(6), &[("x", "1")], &[("y", "2")]),
             event(3, (20, 30), Fate::Read(Timestamp(6)), &[("x", "1"), ("y", "2")], &[]),
-            event(4, (20, 30), Fate::Aborted, &[("x", "9")], &[("x", "9")]),
+            event(4, (20, 30), Fate::Aborted, &[("x", "1")], &[("x", "9")]),
         ];
         assert_eq!(check(&history).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_an_aborted_transaction_saw_counts() {
+        let wrote = event(1, (0, 10), at(5), &[], &[("x", "1")]);
+        let aborted = event(2, (20, 30), Fate::Aborted, &[("x", "9")], &[("x", "3")]);
+        assert!(check(&[wrote.clone(), aborted]).unwrap_err().0.contains("read x as 9, but it was 1"));
+        let stale = Event { read_timestamp: Timestamp(4), ..event(2, (20, 30), Fate::Aborted, &[("x", "")], &[]) };
+        assert!(check(&[wrote, stale]).unwrap_err().0.contains("ended before"));
+    }
+
+    #[test]
+    fn an_effect_that_nobody_was_told_of_is_convicted() {
+        let history =
+            [event(1, (0, 10), at(5), &[], &[("x", "1")]), event(2, (20, 30), at(8), &[("x", "2")], &[("x", "3")])];
+        assert!(check(&history).unwrap_err().0.contains("read x as 2, but it was 1"));
     }
 
     #[test]

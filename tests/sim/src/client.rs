@@ -35,12 +35,24 @@ pub(crate) struct Client {
     pub(crate) phase: Phase,
     /// Told apart from timeouts of earlier phases.
     pub(crate) step: u64,
+    /// What it would do again, were it to take a lost answer for a failure.
+    pub(crate) last: Option<Work>,
+    /// It does: a mutant.
+    pub(crate) again: bool,
     next_value: u64,
 }
 
 impl Client {
     pub(crate) fn new(seed: u64, id: u64) -> Client {
-        Client { id, draw: Stream::new(seed, &format!("client {id}")), phase: Phase::Idle, step: 0, next_value: 0 }
+        Client {
+            id,
+            draw: Stream::new(seed, &format!("client {id}")),
+            phase: Phase::Idle,
+            step: 0,
+            last: None,
+            again: false,
+            next_value: 0,
+        }
     }
 
     /// A number that no other client uses, and this one once.

@@ -2,6 +2,7 @@
 
 use rockpool_engine::kv::Pair;
 use rockpool_engine::{RequestId, Time, Timestamp, TxnId};
+use std::fmt;
 
 /// Something that a transaction saw.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +47,42 @@ pub struct Event {
     pub writes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     /// What became of it.
     pub fate: Fate,
+}
+
+impl fmt::Display for Read {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Read::Key(key, seen) => write!(f, "{}={}", text(key), option(seen.as_ref())),
+            Read::Span(start, end, seen) => write!(f, "{}..{} [{}]", text(start), text(end), pairs(seen)),
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} at {} read", self.what, self.txn, self.read_timestamp)?;
+        self.reads.iter().try_for_each(|read| write!(f, " {read}"))?;
+        write!(f, "; wrote")?;
+        self.writes.iter().try_for_each(|(key, value)| write!(f, " {}={}", text(key), option(value.as_ref())))?;
+        match self.fate {
+            Fate::Committed(at) => write!(f, "; committed@{at}"),
+            Fate::Read(_) => Ok(()),
+            Fate::Aborted => write!(f, "; aborted"),
+            Fate::Unknown => write!(f, "; unknown"),
+        }
+    }
+}
+
+pub(crate) fn text(bytes: &[u8]) -> String {
+    bytes.escape_ascii().to_string()
+}
+
+pub(crate) fn option(value: Option<&Vec<u8>>) -> String {
+    value.map_or("nothing".into(), |value| text(value))
+}
+
+pub(crate) fn pairs(pairs: &[Pair]) -> String {
+    pairs.iter().map(|(key, value)| format!("{}={}", text(key), text(value))).collect::<Vec<_>>().join(" ")
 }
 
 /// Numbers for requests: never used twice in a run.

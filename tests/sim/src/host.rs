@@ -2,12 +2,34 @@
 
 use crate::plan::Plan;
 use crate::rng::Stream;
+use crate::world::Happening;
 use rockpool_engine::kv::{LogStore, MemoryLog, MemoryState};
 use rockpool_engine::{Fatal, Fingerprint, GroupStatus, Input, Node, NodeId, Now, Time, fingerprint};
+use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 
 /// Wall clocks begin somewhere in 2026, apart from each other.
 const WALL_START_US: u64 = 1_780_000_000_000_000;
+
+/// What a crash left of the batches that were not durable: how many of how many.
+pub(crate) struct Kept {
+    log: (u64, u64),
+    state: (u64, u64),
+}
+
+impl Kept {
+    /// Whether something is gone.
+    pub(crate) fn lost(&self) -> bool {
+        self.log.0 < self.log.1 || self.state.0 < self.state.1
+    }
+}
+
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "crash, keeps {}/{} of log and {}/{} of state", self.log.0, self.log.1, self.state.0, self.state.1)
+    }
+}
 
 /// A node and what it stands on.
 pub(crate) struct Host {
@@ -18,12 +40,18 @@ pub(crate) struct Host {
     /// Counts starts: what was under way for an earlier life is dropped.
     pub(crate) life: u64,
     pub(crate) removed: bool,
-    /// When the disk is done with what it has been given.
-    pub(crate) disk_free: Time,
+    /// When the sync under way ends, and the one after it. One thread writes what has gathered and syncs once.
+    sync_ends: (Time, Time),
     /// When the apply thread is done with what it has been given.
     pub(crate) apply_free: Time,
     /// Until when it stands still.
     pub(crate) paused_until: Time,
+    /// What has reached it meanwhile, in order.
+    pub(crate) stalled: VecDeque<Happening>,
+    /// Until when its disk is slow, and how many times slower.
+    pub(crate) disk_slow: (Time, u64),
+    /// Until when its disk is full.
+    pub(crate) disk_full_until: Time,
     /// The earliest wake-up already in the heap.
     pub(crate) wake_at: Option<Time>,
     wall_offset_us: i64,
@@ -41,9 +69,12 @@ impl Host {
             log: MemoryLog::new(),
             life: 0,
             removed: false,
-            disk_free: Time::default(),
+            sync_ends: (Time::default(), Time::default()),
             apply_free: Time::default(),
             paused_until: Time::default(),
+            stalled: VecDeque::new(),
+            disk_slow: (Time::default(), 1),
+            disk_full_until: Time::default(),
             wake_at: None,
             wall_offset_us,
             draw,
@@ -60,10 +91,41 @@ impl Host {
         self.wall_offset_us += by_us;
     }
 
+    /// When a write handed to the disk now would be durable.
+    pub(crate) fn disk_done(&mut self, plan: &Plan, time: Time) -> Time {
+        let times = if self.disk_slow.0 > time { self.disk_slow.1 } else { 1 };
+        let took = self.draw.between(plan.sync_us.0, plan.sync_us.1) * times;
+        let (under_way, next) = self.sync_ends;
+        self.sync_ends = if time >= next {
+            // Idle.
+            (time.plus_us(took), time.plus_us(took))
+        } else if time >= under_way {
+            // What had gathered is being synced now; this gathers behind it.
+            (next, next.plus_us(took))
+        } else if next == under_way {
+            (under_way, under_way.plus_us(took))
+        } else {
+            (under_way, next)
+        };
+        self.sync_ends.1
+    }
+
+    /// Whether what reaches it has to wait: it is paused, or what came before still waits.
+    pub(crate) fn stands_still(&self, time: Time) -> bool {
+        self.paused_until > time || !self.stalled.is_empty()
+    }
+
+    /// No more faults of its own.
+    pub(crate) fn heal(&mut self, time: Time) {
+        self.paused_until = time;
+        self.disk_slow = (time, 1);
+        self.disk_full_until = time;
+    }
+
     /// Starts it on its disks.
     pub(crate) fn start(&mut self, plan: &Plan, time: Time) -> Result<(), Fatal> {
         self.life += 1;
-        self.disk_free = time;
+        self.sync_ends = (time, time);
         self.apply_free = time;
         self.wake_at = None;
         let logs = self.log.load()?;
@@ -73,13 +135,15 @@ impl Host {
     }
 
     /// Kills it. Of what was not durable, a prefix of chance length survives.
-    pub(crate) fn crash(&mut self) -> Result<String, Fatal> {
+    pub(crate) fn crash(&mut self) -> Result<Kept, Fatal> {
         self.machine = None;
+        self.stalled.clear();
+        self.paused_until = Time::default();
         let (log, state) = (self.log.unsynced(), self.state.unflushed());
         let (keep_log, keep_state) = (self.draw.between(0, log as u64), self.draw.between(0, state as u64));
         self.log.crash(keep_log as usize)?;
         self.state.crash(keep_state as usize);
-        Ok(format!("crash, keeps {keep_log}/{log} of log and {keep_state}/{state} of state"))
+        Ok(Kept { log: (keep_log, log as u64), state: (keep_state, state as u64) })
     }
 
     /// Hands an input to the machine, if it runs.

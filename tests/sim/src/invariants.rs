@@ -35,16 +35,16 @@ impl Invariants {
         Ok(())
     }
 
-    /// Looks at a replica's state.
-    pub(crate) fn observe_state(&mut self, node: NodeId, print: Fingerprint) -> Result<(), String> {
+    /// Looks at a replica's state; answers whether there was another one to compare it with.
+    pub(crate) fn observe_state(&mut self, node: NodeId, print: Fingerprint) -> Result<bool, String> {
         match self.states.get(&print.applied_index) {
             Some((other, same)) if *same != print => {
                 Err(format!("{node} holds another state than {other} at the same index: {print} and {same}"))
             }
-            Some(_) => Ok(()),
+            Some((other, _)) => Ok(*other != node),
             None => {
                 self.states.insert(print.applied_index, (node, print));
-                Ok(())
+                Ok(false)
             }
         }
     }

@@ -37,15 +37,21 @@ struct Cli {
 enum MutantName {
     /// The commit check ignores what was read
     SkipReads,
+    /// Reads don't ask the leader how far they have to be
+    StaleReads,
     /// Disks say "durable" too early
     LyingDisk,
+    /// A client takes a lost answer for a failure and does its work again
+    RetryBlindly,
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let mutant = cli.mutant.map(|name| match name {
         MutantName::SkipReads => Mutant::SkipReads,
+        MutantName::StaleReads => Mutant::StaleReads,
         MutantName::LyingDisk => Mutant::LyingDisk,
+        MutantName::RetryBlindly => Mutant::RetryBlindly,
     });
     let settings = Settings { mutant, print: cli.trace };
     if let Some(seed) = cli.seed {
@@ -55,7 +61,8 @@ fn main() -> ExitCode {
             "seed {seed}: {} transactions, {} trace lines, hash {}",
             outcome.transactions, outcome.trace_lines, outcome.trace_hash
         );
-        outcome.marks.iter().for_each(|(what, count)| println!("  {count:>8}  {what}"));
+        let visited = outcome.marks.iter().filter(|(_, count)| **count > 0);
+        visited.for_each(|(what, count)| println!("  {count:>8}  {what}"));
         if !same {
             println!("seed {seed} ran differently the second time");
         }

@@ -14,8 +14,8 @@ pub(crate) struct Network {
     duplicate_permille: u64,
     /// Each partition alive by its number: the nodes on one side.
     partitions: Vec<(u64, BTreeSet<NodeId>)>,
-    /// Each clog alive by its number.
-    clogs: Vec<(u64, NodeId, NodeId)>,
+    /// Each clog alive by its number: from whom to whom nothing gets; anybody, where nobody is named.
+    clogs: Vec<(u64, Option<NodeId>, Option<NodeId>)>,
 }
 
 impl Network {
@@ -35,7 +35,7 @@ impl Network {
         self.partitions.push((number, side.iter().copied().collect()));
     }
 
-    pub(crate) fn clog(&mut self, number: u64, from: NodeId, to: NodeId) {
+    pub(crate) fn clog(&mut self, number: u64, from: Option<NodeId>, to: Option<NodeId>) {
         self.clogs.push((number, from, to));
     }
 
@@ -54,7 +54,8 @@ impl Network {
 
     fn is_cut(&self, from: NodeId, to: NodeId) -> bool {
         let parted = self.partitions.iter().any(|(_, side)| side.contains(&from) != side.contains(&to));
-        parted || self.clogs.iter().any(|(_, f, t)| (*f, *t) == (from, to))
+        let meant = |named: &Option<NodeId>, node: NodeId| named.is_none_or(|named| named == node);
+        parted || self.clogs.iter().any(|(_, f, t)| meant(f, from) && meant(t, to))
     }
 
     /// After how long each copy of a message arrives.

@@ -9,14 +9,20 @@ use rockpool_engine::{Config, GroupId, NodeId, NodeLimits, Start, Timing, Valida
 const SAFETY_PHASE_US: u64 = 12_000_000;
 /// Faults strike only after the cluster had time to form.
 const FIRST_FAULT_US: u64 = 1_500_000;
+/// The longest that one fault lasts.
+const FAULT_US_MAX: u64 = 3_000_000;
 
 /// A deliberate mistake, by which the checkers are tested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutant {
     /// The leader does not check what a transaction has read (`Validation::BrokenSkipReads`).
     SkipReads,
+    /// A node gives out read timestamps from what it has applied, without asking the leader (no ReadIndex).
+    StaleReads,
     /// Disks answer that the log is durable before it is.
     LyingDisk,
+    /// A client takes a lost answer for a failure and does its work again.
+    RetryBlindly,
 }
 
 /// A fault and when it strikes.
@@ -30,12 +36,20 @@ pub(crate) enum Fault {
     Partition { side: Vec<NodeId>, for_us: u64 },
     /// Nothing gets from one node to another; the way back is free.
     Clog { from: NodeId, to: NodeId, for_us: u64 },
+    /// A node speaks and hears nobody.
+    Deafen { node: NodeId, for_us: u64 },
+    /// A node hears and nobody hears it.
+    Silence { node: NodeId, for_us: u64 },
+    /// A disk takes many times as long for each write.
+    SlowDisk { node: NodeId, times: u64, for_us: u64 },
+    /// A disk takes no more writes: the node stops at the next one, and starts again when there is room.
+    FullDisk { node: NodeId, for_us: u64 },
     /// A wall clock jumps, forwards or backwards.
     ClockJump { node: NodeId, by_us: i64 },
     /// Whoever leads is asked to hand over.
     Transfer,
-    /// Old versions are collected.
-    Collect,
+    /// Versions older than this (by the leader's wall clock) are collected.
+    Collect { age_us: u64 },
     /// A new node joins.
     Join { node: NodeId },
     /// A node is removed for good.
@@ -57,6 +71,8 @@ pub struct Plan {
     pub(crate) keys: u64,
     pub(crate) accounts: u64,
     pub(crate) think_us: u64,
+    /// The longest that a transaction takes from its reads to its commit.
+    pub(crate) work_us: u64,
     pub(crate) limits: NodeLimits,
     pub(crate) faults: Vec<(u64, Fault)>,
     pub(crate) safety_phase_us: u64,
@@ -95,6 +111,7 @@ impl Plan {
             keys: draw.between(2, 12),
             accounts: draw.between(3, 15),
             think_us: *draw.pick(&[500, 5_000, 50_000]).expect("the list is not empty"),
+            work_us: *draw.pick(&[1, 1_000, 100_000]).expect("the list is not empty"),
             limits,
             faults: Vec::new(),
             safety_phase_us: SAFETY_PHASE_US,
@@ -124,12 +141,12 @@ impl Plan {
 
 fn faults(draw: &mut Stream, plan: &Plan, bad: u64) -> Vec<(u64, Fault)> {
     let mut found = Vec::new();
-    let count = if bad == 0 { draw.below(2) } else { draw.between(bad, bad * 8) };
+    let count = if bad == 0 { draw.below(2) } else { draw.between(bad, bad * 9) };
     let any = |draw: &mut Stream| NodeId(draw.between(1, plan.nodes));
     for _ in 0..count {
         let at = draw.between(FIRST_FAULT_US, plan.safety_phase_us);
-        let length = draw.between(20_000, 3_000_000);
-        let fault = match draw.below(12) {
+        let length = draw.between(20_000, FAULT_US_MAX);
+        let fault = match draw.below(16) {
             0..=3 => Fault::Crash { node: any(draw), down_us: length },
             4 => Fault::Pause { node: any(draw), for_us: length },
             5 | 6 => {
@@ -142,9 +159,19 @@ fn faults(draw: &mut Stream, plan: &Plan, bad: u64) -> Vec<(u64, Fault)> {
                 Fault::ClockJump { node: any(draw), by_us }
             }
             9 | 10 => Fault::Transfer,
-            _ => Fault::Collect,
+            11 => Fault::Deafen { node: any(draw), for_us: length },
+            12 => Fault::Silence { node: any(draw), for_us: length },
+            13 => Fault::SlowDisk { node: any(draw), times: draw.between(5, 100), for_us: length },
+            14 => Fault::FullDisk { node: any(draw), for_us: length },
+            _ => Fault::Collect { age_us: draw.below(FAULT_US_MAX) },
         };
         found.push((at, fault));
+    }
+    // As the node's housekeeping does it, in most runs: again and again, at a fixed age.
+    if draw.permille(700) {
+        let (every, age_us) = (draw.between(100_000, 2_000_000), draw.below(2_000_000));
+        let times = (plan.safety_phase_us - FIRST_FAULT_US) / every;
+        found.extend((0..times).map(|time| (FIRST_FAULT_US + time * every, Fault::Collect { age_us })));
     }
     // Everybody at once, as a power failure does.
     if draw.permille(150) {
@@ -154,13 +181,13 @@ fn faults(draw: &mut Stream, plan: &Plan, bad: u64) -> Vec<(u64, Fault)> {
             found.push((at + draw.below(2_000), crash));
         }
     }
-    // A membership that changes under load: a new node comes, one of the old ones goes.
-    if plan.nodes > 1 && draw.permille(250) {
+    // A membership that changes under load and faults: a new node comes, one of the old ones goes, whoever leads.
+    if plan.nodes > 1 && draw.permille(400) {
         let at = draw.between(FIRST_FAULT_US, plan.safety_phase_us / 2);
         found.push((at, Fault::Join { node: NodeId(plan.nodes + 1) }));
         if draw.permille(600) {
-            let gone = draw.between(2, plan.nodes);
-            found.push((plan.safety_phase_us - 1_000_000, Fault::Remove { node: NodeId(gone) }));
+            let gone = draw.between(1, plan.nodes);
+            found.push((draw.between(at, plan.safety_phase_us), Fault::Remove { node: NodeId(gone) }));
         }
     }
     found.sort_by_key(|(at, _)| *at);

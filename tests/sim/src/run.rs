@@ -6,6 +6,7 @@ use crate::world::World;
 use rockpool_engine::kv::{Direction, StateStore};
 use rockpool_engine::{Time, Timestamp, Transaction};
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Simulated time within which a healed cluster must agree and settle everything.
 const LIVENESS_US: u64 = 60_000_000;
@@ -36,10 +37,13 @@ pub struct Outcome {
     pub marks: BTreeMap<&'static str, u64>,
 }
 
-/// Runs a seed.
+/// Runs a seed. A machine that panics fails the run.
 pub fn run(seed: u64, settings: Settings) -> Outcome {
     let mut world = World::new(Plan::new(seed, settings.mutant), settings.print);
-    let failure = play(&mut world).err();
+    let failure = catch_unwind(AssertUnwindSafe(|| play(&mut world).err())).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        Some(format!("panicked: {}", text.unwrap_or("without words")))
+    });
     Outcome {
         seed,
         failure,

@@ -14,10 +14,75 @@ pub(crate) struct Trace {
     marks: BTreeMap<&'static str, u64>,
 }
 
+/// The rare things that are counted, so that one that never happens is printed as such.
+const MARKS: &[&str] = &[
+    mark::COLLECTED,
+    mark::CONFLICT,
+    mark::DEAFENED,
+    mark::ELECTED,
+    mark::FATE_ASKED,
+    mark::FATE_COMMITTED,
+    mark::FATE_ABORTED,
+    mark::FULL_DISK,
+    mark::HANDED_OVER,
+    mark::IMPATIENT,
+    mark::JOINED,
+    mark::JUMPED,
+    mark::KILLED,
+    mark::LOG_CUT,
+    mark::ONE_WAY,
+    mark::PARTED,
+    mark::PAUSED,
+    mark::REMOVED,
+    mark::RETRIED,
+    mark::SILENCED,
+    mark::SLOW_DISK,
+    mark::SNAPSHOT_GIVEN_UP,
+    mark::SNAPSHOT_INSTALLED,
+    mark::SNAPSHOT_SENT,
+    mark::STATES_COMPARED,
+    mark::TOO_OLD,
+    mark::UNREADABLE,
+    mark::WRITES_LOST,
+];
+
+/// What can be counted.
+pub(crate) mod mark {
+    pub(crate) const COLLECTED: &str = "old versions were collected";
+    pub(crate) const CONFLICT: &str = "a transaction met a conflict";
+    pub(crate) const DEAFENED: &str = "a node heard nobody";
+    pub(crate) const ELECTED: &str = "a leader was elected";
+    pub(crate) const FATE_ASKED: &str = "a lost outcome was asked for";
+    pub(crate) const FATE_COMMITTED: &str = "a lost outcome was: committed";
+    pub(crate) const FATE_ABORTED: &str = "a lost outcome was: aborted";
+    pub(crate) const FULL_DISK: &str = "a full disk stopped a node";
+    pub(crate) const HANDED_OVER: &str = "leadership was handed over";
+    pub(crate) const IMPATIENT: &str = "a client ran out of patience";
+    pub(crate) const JOINED: &str = "a node joined under load";
+    pub(crate) const JUMPED: &str = "a clock jumped";
+    pub(crate) const KILLED: &str = "a node was killed";
+    pub(crate) const LOG_CUT: &str = "a log was cut";
+    pub(crate) const ONE_WAY: &str = "a link worked one way only";
+    pub(crate) const PARTED: &str = "the network was parted";
+    pub(crate) const PAUSED: &str = "a node was paused";
+    pub(crate) const REMOVED: &str = "a node was removed under load";
+    pub(crate) const RETRIED: &str = "a transaction was told to run again";
+    pub(crate) const SILENCED: &str = "a node was heard by nobody";
+    pub(crate) const SLOW_DISK: &str = "a disk was slow";
+    pub(crate) const SNAPSHOT_GIVEN_UP: &str = "a snapshot was given up";
+    pub(crate) const SNAPSHOT_INSTALLED: &str = "a snapshot was installed";
+    pub(crate) const SNAPSHOT_SENT: &str = "a snapshot was sent";
+    pub(crate) const STATES_COMPARED: &str = "two replicas' states were compared";
+    pub(crate) const TOO_OLD: &str = "a transaction came too late to read";
+    pub(crate) const UNREADABLE: &str = "a message could not be read";
+    pub(crate) const WRITES_LOST: &str = "a kill lost writes";
+}
+
 impl Trace {
     /// An empty trace. `print` writes each line to standard output as well.
     pub(crate) fn new(print: bool) -> Trace {
-        Trace { hasher: blake3::Hasher::new(), lines: 0, print, text: String::new(), marks: BTreeMap::new() }
+        let marks = MARKS.iter().map(|mark| (*mark, 0)).collect();
+        Trace { hasher: blake3::Hasher::new(), lines: 0, print, text: String::new(), marks }
     }
 
     /// Adds a line.
@@ -29,6 +94,11 @@ impl Trace {
         if self.print {
             println!("{}  {}", self.text, &self.hash()[..8]);
         }
+    }
+
+    /// Adds what is too long to print to the hash of the next line.
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
     }
 
     /// Counts something rare.

@@ -7,7 +7,7 @@ use crate::invariants::Invariants;
 use crate::network::Network;
 use crate::plan::{Fault, Mutant, Plan};
 use crate::rng::Stream;
-use crate::trace::Trace;
+use crate::trace::{Trace, mark};
 use crate::workload::Work;
 use bytes::Bytes;
 use rockpool_engine::kv::{PendingFlush, PendingSync, StateStore};
@@ -20,16 +20,22 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 /// Replicas are compared at multiples of this index.
 const OBSERVED_INDEX_STEP: u64 = 64;
+/// Transactions after which clients slow down: a run of eager clients on fast disks would take minutes and show no more.
+const TRANSACTIONS_AT_FULL_SPEED: usize = 6_000;
+/// How long clients rest from then on.
+const REST_US: u64 = 100_000;
 
 /// Something that will happen. Those that carry a `life` are dropped when the node has been started anew since.
 pub(crate) enum Happening {
     Arrive { to: NodeId, from: NodeId, bytes: Bytes },
     Wake { node: NodeId, life: u64 },
+    Request { node: NodeId, life: u64, input: Input },
     Synced { node: NodeId, life: u64, seq: u64, pending: Option<PendingSync> },
     Apply { node: NodeId, life: u64, task: ApplyTask },
     FlushBegin { node: NodeId, life: u64 },
     FlushEnd { node: NodeId, life: u64, pending: PendingFlush },
     Start { node: NodeId },
+    Resume { node: NodeId },
     Fault(Fault),
     Mend { number: u64 },
     Client { client: usize, step: u64 },
@@ -38,10 +44,34 @@ pub(crate) enum Happening {
     Dismiss { node: NodeId },
 }
 
+impl Happening {
+    /// Whose process takes part in it.
+    fn process(&self) -> Option<NodeId> {
+        match self {
+            Happening::Arrive { to: node, .. }
+            | Happening::Wake { node, .. }
+            | Happening::Request { node, .. }
+            | Happening::Synced { node, .. }
+            | Happening::Apply { node, .. }
+            | Happening::FlushBegin { node, .. }
+            | Happening::FlushEnd { node, .. } => Some(*node),
+            Happening::Start { .. }
+            | Happening::Resume { .. }
+            | Happening::Fault(_)
+            | Happening::Mend { .. }
+            | Happening::Client { .. }
+            | Happening::Impatience { .. }
+            | Happening::Enlist { .. }
+            | Happening::Dismiss { .. } => None,
+        }
+    }
+}
+
 /// Who asked for something.
 enum Asker {
     Client(usize),
-    Operator,
+    /// With what to count when it is done.
+    Operator(Option<&'static str>),
 }
 
 /// Everything.
@@ -60,6 +90,8 @@ pub(crate) struct World {
     pub(crate) invariants: Invariants,
     pub(crate) trace: Trace,
     operator: Stream,
+    /// The highest safe point that was asked for.
+    safe_point: Timestamp,
     /// Faults strike no more; clients settle what is open and begin nothing.
     pub(crate) healed: bool,
 }
@@ -85,6 +117,7 @@ impl World {
             invariants: Invariants::default(),
             trace: Trace::new(print),
             operator,
+            safe_point: Timestamp::ZERO,
             healed: false,
             plan,
         };
@@ -137,8 +170,16 @@ impl World {
     }
 
     fn happen(&mut self, happening: Happening) -> Result<(), Failure> {
+        if let Some(host) = happening.process().and_then(|node| self.hosts.get_mut(&node))
+            && host.stands_still(self.now)
+        {
+            // Its threads stand still, all of them: what reaches them waits, in order.
+            host.stalled.push_back(happening);
+            return Ok(());
+        }
         match happening {
             Happening::Arrive { to, from, bytes } => self.input(to, None, Input::Message { from, bytes }),
+            Happening::Request { node, life, input } => self.input(node, Some(life), input),
             Happening::Wake { node, life } => {
                 if let Some(host) = self.hosts.get_mut(&node).filter(|host| host.life == life) {
                     host.wake_at = None;
@@ -180,6 +221,7 @@ impl World {
                 self.input(node, Some(life), Input::Flushed { group })
             }
             Happening::Start { node } => self.start(node),
+            Happening::Resume { node } => self.resume(node),
             Happening::Fault(fault) => self.fault(fault),
             Happening::Mend { number } => {
                 self.network.mend(number);
@@ -191,7 +233,7 @@ impl World {
                 if self.clients[client].step == step
                     && let Some((_, node)) = self.clients[client].waits_for()
                 {
-                    self.trace.mark("a client ran out of patience");
+                    self.trace.mark(mark::IMPATIENT);
                     self.client_loses(client, node);
                 }
                 Ok(())
@@ -208,25 +250,15 @@ impl World {
         if host.machine.is_none() || life.is_some_and(|life| life != host.life) {
             return Ok(());
         }
-        if host.paused_until > now {
-            // It stands still: the input waits for it.
-            let (until, life) = (host.paused_until, host.life);
-            match input {
-                Input::Message { from, bytes } => self.at(until, Happening::Arrive { to: node, from, bytes }),
-                Input::Timeout => self.at(until, Happening::Wake { node, life }),
-                Input::Persisted { seq } => self.at(until, Happening::Synced { node, life, seq, pending: None }),
-                // The machine takes these when they come: they hold what a thread of the paused process has finished.
-                other => return self.hand_over(node, other),
-            }
+        if host.stands_still(now) {
+            let life = host.life;
+            host.stalled.push_back(Happening::Request { node, life, input });
             return Ok(());
         }
-        self.hand_over(node, input)
-    }
-
-    fn hand_over(&mut self, node: NodeId, input: Input) -> Result<(), Failure> {
-        let now = self.now;
+        if let Input::Message { bytes, .. } = &input {
+            self.trace.bytes(bytes);
+        }
         self.trace.line(now, node, format_args!("< {input}"));
-        let Some(host) = self.hosts.get_mut(&node) else { return Ok(()) };
         if let Err(fatal) = host.handle(now, input) {
             return self.died(node, &fatal);
         }
@@ -237,6 +269,14 @@ impl World {
         while let Some(output) =
             self.hosts.get_mut(&node).and_then(|host| host.machine.as_mut()).and_then(|m| m.poll_output())
         {
+            match &output {
+                Output::Send { bytes, .. } => self.trace.bytes(bytes),
+                Output::Persist { batches, .. } => {
+                    let entries = batches.iter().flat_map(|batch| &batch.entries);
+                    entries.for_each(|entry| self.trace.bytes(&entry.data));
+                }
+                _ => {}
+            }
             self.trace.line(self.now, node, format_args!("> {output}"));
             self.carry_out(node, output)?;
         }
@@ -258,7 +298,6 @@ impl World {
 
     fn carry_out(&mut self, node: NodeId, output: Output) -> Result<(), Failure> {
         let now = self.now;
-        let plan_sync = self.plan.sync_us;
         let Some(host) = self.hosts.get_mut(&node) else { return Ok(()) };
         let life = host.life;
         match output {
@@ -269,9 +308,15 @@ impl World {
             }
             Output::Persist { seq, batches } => {
                 let pending = host.log.submit(&batches);
-                let took = host.draw.between(plan_sync.0, plan_sync.1);
-                let done = host.disk_free.max(now).plus_us(took);
-                host.disk_free = done;
+                if host.disk_full_until > now {
+                    // Part of it may be on the disk. The node can't know, so it stops; somebody makes room.
+                    let room = host.disk_full_until;
+                    self.trace.mark(mark::FULL_DISK);
+                    self.crash(node)?;
+                    self.at(room, Happening::Start { node });
+                    return Ok(());
+                }
+                let done = host.disk_done(&self.plan, now);
                 if self.plan.mutant == Some(Mutant::LyingDisk) {
                     self.at(now.plus_us(1), Happening::Synced { node, life, seq, pending: None });
                     // It does get there, much later.
@@ -292,7 +337,8 @@ impl World {
             }
             Output::Reply { request, reply } => match self.askers.remove(&request) {
                 Some(Asker::Client(client)) => self.client_hears(client, node, request, reply)?,
-                Some(Asker::Operator) | None => {}
+                Some(Asker::Operator(Some(what))) if reply == Reply::Done => self.trace.mark(what),
+                Some(Asker::Operator(_)) | None => {}
             },
             Output::Notice(notice) => self.notice(&notice),
         }
@@ -301,12 +347,12 @@ impl World {
 
     fn notice(&mut self, notice: &Notice) {
         match notice {
-            Notice::Leader { role: Role::Leader, .. } => self.trace.mark("a leader was elected"),
-            Notice::Truncated { .. } => self.trace.mark("a log was cut"),
-            Notice::SnapshotSent { complete: true, .. } => self.trace.mark("a snapshot was sent"),
-            Notice::SnapshotSent { complete: false, .. } => self.trace.mark("a snapshot was given up"),
-            Notice::SnapshotInstalled { .. } => self.trace.mark("a snapshot was installed"),
-            Notice::BadMessage { .. } => self.trace.mark("a message could not be read"),
+            Notice::Leader { role: Role::Leader, .. } => self.trace.mark(mark::ELECTED),
+            Notice::Truncated { .. } => self.trace.mark(mark::LOG_CUT),
+            Notice::SnapshotSent { complete: true, .. } => self.trace.mark(mark::SNAPSHOT_SENT),
+            Notice::SnapshotSent { complete: false, .. } => self.trace.mark(mark::SNAPSHOT_GIVEN_UP),
+            Notice::SnapshotInstalled { .. } => self.trace.mark(mark::SNAPSHOT_INSTALLED),
+            Notice::BadMessage { .. } => self.trace.mark(mark::UNREADABLE),
             _ => {}
         }
     }
@@ -339,7 +385,12 @@ impl World {
             return Ok(());
         }
         match host.fingerprint(&self.plan) {
-            Ok(Some(print)) => self.invariants.observe_state(node, print),
+            Ok(Some(print)) => {
+                if self.invariants.observe_state(node, print)? {
+                    self.trace.mark(mark::STATES_COMPARED);
+                }
+                Ok(())
+            }
             Ok(None) => Ok(()),
             Err(fatal) => Err(format!("{node}'s state can't be read: {fatal}")),
         }
@@ -357,54 +408,80 @@ impl World {
                 self.after(down_us, Happening::Start { node });
             }
             Fault::Pause { node, for_us } => {
-                if let Some(host) = self.hosts.get_mut(&node) {
-                    host.paused_until = self.now.plus_us(for_us);
-                    self.trace.mark("a node was paused");
+                let until = self.now.plus_us(for_us);
+                if let Some(host) = self.hosts.get_mut(&node).filter(|host| host.machine.is_some()) {
+                    host.paused_until = host.paused_until.max(until);
+                    self.trace.mark(mark::PAUSED);
                 }
+                self.at(until, Happening::Resume { node });
             }
             Fault::Partition { side, for_us } => {
                 self.network.partition(number, &side);
-                self.trace.mark("the network was parted");
+                self.trace.mark(mark::PARTED);
                 self.after(for_us, Happening::Mend { number });
             }
             Fault::Clog { from, to, for_us } => {
-                self.network.clog(number, from, to);
+                self.network.clog(number, Some(from), Some(to));
+                self.trace.mark(mark::ONE_WAY);
                 self.after(for_us, Happening::Mend { number });
+            }
+            Fault::Deafen { node, for_us } => {
+                self.network.clog(number, None, Some(node));
+                self.trace.mark(mark::DEAFENED);
+                self.after(for_us, Happening::Mend { number });
+            }
+            Fault::Silence { node, for_us } => {
+                self.network.clog(number, Some(node), None);
+                self.trace.mark(mark::SILENCED);
+                self.after(for_us, Happening::Mend { number });
+            }
+            Fault::SlowDisk { node, times, for_us } => {
+                if let Some(host) = self.hosts.get_mut(&node) {
+                    host.disk_slow = (self.now.plus_us(for_us), times);
+                    self.trace.mark(mark::SLOW_DISK);
+                }
+            }
+            Fault::FullDisk { node, for_us } => {
+                if let Some(host) = self.hosts.get_mut(&node) {
+                    host.disk_full_until = self.now.plus_us(for_us);
+                }
             }
             Fault::ClockJump { node, by_us } => {
                 if let Some(host) = self.hosts.get_mut(&node) {
                     host.jump(by_us);
-                    self.trace.mark("a clock jumped");
+                    self.trace.mark(mark::JUMPED);
                 }
             }
             Fault::Transfer => {
                 let group = self.plan.group();
                 if let Some(leader) = self.leader() {
-                    self.operate(leader, |request| Input::TransferLeadership { request, group, to: None })?;
+                    let what = Some(mark::HANDED_OVER);
+                    self.operate(leader, what, |request| Input::TransferLeadership { request, group, to: None })?;
                 }
             }
-            Fault::Collect => {
+            Fault::Collect { age_us } => {
                 let group = self.plan.group();
                 let Some(leader) = self.leader() else { return Ok(()) };
                 let last =
                     self.hosts.get(&leader).and_then(|host| host.status(&self.plan)).map(|status| status.last_commit);
-                // Half a minute in production, all the patience here; and, as a clock that jumps makes timestamps jump,
-                // never past a transaction whose fate somebody may still ask for.
-                let aged = last.unwrap_or(Timestamp::ZERO).0.saturating_sub((2 * PATIENCE_US / 1000) << 16);
+                // Half a minute in production. Here as late as it may be: never past a transaction whose fate somebody may
+                // still ask for, since behind the safe point outcomes are forgotten.
+                let aged = last.unwrap_or(Timestamp::ZERO).0.saturating_sub((age_us / 1000) << 16);
                 let open = self.clients.iter().filter_map(Client::open_read_timestamp).min();
-                let behind = Timestamp(aged).min(open.unwrap_or(Timestamp::MAX));
-                self.trace.mark("old versions were collected");
-                self.operate(leader, |request| Input::Collect { request, group, safe_point: behind })?;
+                let safe_point = Timestamp(aged).min(open.unwrap_or(Timestamp::MAX));
+                self.safe_point = self.safe_point.max(safe_point);
+                let what = Some(mark::COLLECTED);
+                self.operate(leader, what, |request| Input::Collect { request, group, safe_point })?;
             }
             Fault::Join { node } => {
                 let host = Host::new(&self.plan, node);
                 self.hosts.insert(node, host);
                 self.start(node)?;
-                self.trace.mark("a node joined under load");
+                self.trace.mark(mark::JOINED);
                 self.after(1_000, Happening::Enlist { node });
             }
             Fault::Remove { node } => {
-                self.trace.mark("a node was removed under load");
+                self.trace.mark(mark::REMOVED);
                 self.after(0, Happening::Dismiss { node });
             }
         }
@@ -417,12 +494,22 @@ impl World {
             return Ok(());
         }
         let kept = host.crash().map_err(|fatal| fatal.to_string())?;
-        self.trace.mark("a node was killed");
+        self.trace.mark(mark::KILLED);
+        if kept.lost() {
+            self.trace.mark(mark::WRITES_LOST);
+        }
         self.trace.line(self.now, node, format_args!("{kept}"));
         for client in 0..self.clients.len() {
             self.client_loses(client, node);
         }
         Ok(())
+    }
+
+    /// Lets a node that stood still go on with what has reached it meanwhile.
+    fn resume(&mut self, node: NodeId) -> Result<(), Failure> {
+        let Some(host) = self.hosts.get_mut(&node).filter(|host| host.paused_until <= self.now) else { return Ok(()) };
+        let stalled = std::mem::take(&mut host.stalled);
+        stalled.into_iter().try_for_each(|happening| self.happen(happening))
     }
 
     /// Ends all faults: every node runs, the network is whole, clients begin nothing new.
@@ -433,8 +520,9 @@ impl World {
         let nodes: Vec<NodeId> = self.hosts.keys().copied().collect();
         for node in nodes {
             if let Some(host) = self.hosts.get_mut(&node) {
-                host.paused_until = self.now;
+                host.heal(self.now);
             }
+            self.resume(node)?;
             self.start(node)?;
         }
         Ok(())
@@ -460,9 +548,15 @@ impl World {
         self.clients.iter().filter(|client| !matches!(client.phase, Phase::Idle)).count()
     }
 
-    fn operate(&mut self, node: NodeId, input: impl FnOnce(RequestId) -> Input) -> Result<(), Failure> {
+    /// Asks for something as an operator would; `what` is counted when it is done.
+    fn operate(
+        &mut self,
+        node: NodeId,
+        what: Option<&'static str>,
+        input: impl FnOnce(RequestId) -> Input,
+    ) -> Result<(), Failure> {
         let request = self.requests.next();
-        self.askers.insert(request, Asker::Operator);
+        self.askers.insert(request, Asker::Operator(what));
         self.input(node, None, input(request))
     }
 
@@ -491,7 +585,7 @@ impl World {
         };
         self.after(300_000, again);
         match asked {
-            Some(node) => self.operate(node, |request| Input::ChangeMembership { request, group, change }),
+            Some(node) => self.operate(node, None, |request| Input::ChangeMembership { request, group, change }),
             None => Ok(()),
         }
     }
@@ -519,15 +613,28 @@ impl World {
             Phase::Idle => {
                 let value = it.fresh_value();
                 let first = it.id == 1 && value == 1_000_001;
-                let work =
-                    if first { Work::Open { accounts } } else { Work::draw(&mut it.draw, keys, accounts, value) };
+                let again = it.again.then(|| it.last.take()).flatten();
+                it.again = false;
+                let work = match again {
+                    Some(work) => work,
+                    None if first => Work::Open { accounts },
+                    None => Work::draw(&mut it.draw, keys, accounts, value),
+                };
+                it.last = Some(work.clone());
+                if self.plan.mutant == Some(Mutant::StaleReads)
+                    && let Some(status) = self.hosts.get(&node).and_then(|host| host.status(&self.plan))
+                    && status.initialized
+                {
+                    it.step += 1;
+                    return self.client_works(client, node, work, now, status.last_commit);
+                }
                 it.phase = Phase::Beginning { request, node, work, invoked: now };
                 Input::Begin { request, group }
             }
             Phase::Unsettled { request: None, event } => {
                 let (txn, read_timestamp) = (event.txn, event.read_timestamp);
                 it.phase = Phase::Unsettled { request: Some((request, node)), event };
-                self.trace.mark("a lost outcome was asked for");
+                self.trace.mark(mark::FATE_ASKED);
                 Input::QueryOutcome { request, group, txn, read_timestamp }
             }
             busy => {
@@ -546,6 +653,7 @@ impl World {
         if let Some((request, _)) = self.clients[client].waits_for() {
             if self.clients[client].lose_node(node) {
                 self.askers.remove(&request);
+                self.take_for_a_failure(client);
             }
             self.client_rests(client, 100_000);
         }
@@ -553,8 +661,9 @@ impl World {
 
     /// Lets a client act again after a while.
     fn client_rests(&mut self, client: usize, at_most_us: u64) {
+        let rest = if self.history.len() > TRANSACTIONS_AT_FULL_SPEED { REST_US } else { 0 };
         let it = &mut self.clients[client];
-        let (step, pause) = (it.step, it.draw.below(at_most_us));
+        let (step, pause) = (it.step, rest + it.draw.below(at_most_us));
         self.after(pause, Happening::Client { client, step });
     }
 
@@ -565,6 +674,7 @@ impl World {
             return Ok(());
         }
         it.step += 1;
+        let asked = matches!(it.phase, Phase::Unsettled { .. });
         match std::mem::replace(&mut it.phase, Phase::Idle) {
             Phase::Idle => {}
             Phase::Beginning { work, invoked, .. } => {
@@ -573,15 +683,23 @@ impl World {
                 }
             }
             Phase::Committing { event, .. } | Phase::Unsettled { event, .. } => match reply {
-                Reply::Committed { timestamp } => self.settle(event, Fate::Committed(timestamp)),
+                Reply::Committed { timestamp } => {
+                    if asked {
+                        self.trace.mark(mark::FATE_COMMITTED);
+                    }
+                    self.settle(event, Fate::Committed(timestamp));
+                }
                 Reply::Conflict { .. } => {
-                    self.trace.mark("a transaction met a conflict");
+                    self.trace.mark(mark::CONFLICT);
                     self.settle(event, Fate::Aborted);
                 }
-                Reply::Retry(_) | Reply::Aborted => self.settle(event, Fate::Aborted),
+                Reply::Retry(_) | Reply::Aborted => {
+                    self.trace.mark(if asked { mark::FATE_ABORTED } else { mark::RETRIED });
+                    self.settle(event, Fate::Aborted);
+                }
                 _ => {
-                    let it = &mut self.clients[client];
-                    it.phase = Phase::Unsettled { request: None, event };
+                    self.clients[client].phase = Phase::Unsettled { request: None, event };
+                    self.take_for_a_failure(client);
                 }
             },
         }
@@ -605,6 +723,7 @@ impl World {
         let mut transaction = match Transaction::new(view, group, read_timestamp) {
             Ok(transaction) => transaction,
             Err(TransactionError::TooOld) => {
+                self.trace.mark(mark::TOO_OLD);
                 self.client_rests(client, self.plan.think_us);
                 return Ok(());
             }
@@ -617,9 +736,12 @@ impl World {
             }
             Err(error) => return Err(format!("client {}'s {} failed: {error}", client + 1, work.name())),
         };
-        let now = self.now;
+        let life = host.life;
         let it = &mut self.clients[client];
-        let txn = if transaction.is_read_only() { TxnId([0xff; 16]) } else { it.fresh_txn() };
+        // A begin that took long may answer a timestamp from before the safe point. What is read there is true as long as it
+        // is there, but the outcome of a commit might be forgotten before it is asked for: production waits half a minute.
+        let only_reads = transaction.is_read_only() || read_timestamp < self.safe_point;
+        let txn = if only_reads { TxnId([0xff; 16]) } else { it.fresh_txn() };
         let event = Event {
             client: it.id,
             what: work.name(),
@@ -628,12 +750,12 @@ impl World {
             invoked,
             returned: None,
             reads: seen.reads,
-            writes: seen.writes,
+            writes: if only_reads { Vec::new() } else { seen.writes },
             fate: Fate::Unknown,
         };
-        if transaction.is_read_only() {
+        if only_reads {
             it.step += 1;
-            self.history.push(Event { returned: Some(now), fate: Fate::Read(read_timestamp), ..event });
+            self.settle(event, Fate::Read(read_timestamp));
             self.client_rests(client, self.plan.think_us);
             return Ok(());
         }
@@ -641,21 +763,32 @@ impl World {
         let commit = transaction.into_commit(txn);
         it.step += 1;
         it.phase = Phase::Committing { request, node, event };
-        let step = it.step;
+        let (step, took) = (it.step, it.draw.between(1, self.plan.work_us));
         self.askers.insert(request, Asker::Client(client));
-        self.after(PATIENCE_US, Happening::Impatience { client, step });
-        // The machine is in the middle of handing out replies: the commit comes in as the next input.
-        if let Some(host) = self.hosts.get_mut(&node) {
-            self.trace.line(now, node, format_args!("< {request} {commit}"));
-            if let Err(fatal) = host.handle(now, Input::Commit { request, commit }) {
-                return self.died(node, &fatal);
-            }
-        }
+        self.after(took + PATIENCE_US, Happening::Impatience { client, step });
+        self.after(took, Happening::Request { node, life, input: Input::Commit { request, commit } });
         Ok(())
     }
 
     fn settle(&mut self, event: Event, fate: Fate) {
-        self.history.push(Event { returned: Some(self.now), fate, ..event });
+        let event = Event { returned: Some(self.now), fate, ..event };
+        self.trace.line(self.now, format_args!("c{}", event.client), format_args!("{event}"));
+        self.history.push(event);
+    }
+
+    /// What a client must not do when it does not know a transaction's fate: a mutant.
+    fn take_for_a_failure(&mut self, client: usize) {
+        if self.plan.mutant != Some(Mutant::RetryBlindly) {
+            return;
+        }
+        let it = &mut self.clients[client];
+        match std::mem::replace(&mut it.phase, Phase::Idle) {
+            Phase::Unsettled { event, .. } => {
+                it.again = true;
+                self.settle(event, Fate::Aborted);
+            }
+            other => it.phase = other,
+        }
     }
 }
 

@@ -33,3 +33,13 @@ fn a_commit_check_that_ignores_reads_is_convicted() {
 fn a_disk_that_lies_about_durability_is_convicted() {
     assert!(convicted(Mutant::LyingDisk));
 }
+
+#[test]
+fn reads_that_do_not_ask_the_leader_are_convicted() {
+    assert!(convicted(Mutant::StaleReads));
+}
+
+#[test]
+fn work_done_twice_is_convicted() {
+    assert!(convicted(Mutant::RetryBlindly));
+}
