@@ -26,6 +26,8 @@ const OPEN_DEVICES_MAX: usize = 2 * FULL_MESH_DEVICES_MAX;
 /// Refusals of one device's doing that people are told of, in so much time.
 const REFUSALS_MAX: u32 = 20;
 const REFUSALS_EVERY: Duration = Duration::from_secs(60);
+/// Devices of which that is counted.
+const REFUSED_DEVICES_MAX: usize = 256;
 /// Channels that opened before their connection was checked.
 const EARLY_CHANNELS_MAX: usize = 64;
 
@@ -175,6 +177,13 @@ impl Peer {
 
     /// Says that something of this device was not used; not more often than anybody can read.
     pub(super) fn refuse(&mut self, device: DeviceId, reason: impl Into<String>) {
+        if self.refusals.len() >= REFUSED_DEVICES_MAX && !self.refusals.contains_key(&device) {
+            let now = self.now;
+            self.refusals.retain(|_, (since, _)| since.after(REFUSALS_EVERY) > now);
+            if self.refusals.len() >= REFUSED_DEVICES_MAX {
+                return; // Names that somebody makes up.
+            }
+        }
         let (since, count) = self.refusals.entry(device).or_insert((self.now, 0));
         if since.after(REFUSALS_EVERY) <= self.now {
             (*since, *count) = (self.now, 0);
@@ -205,6 +214,7 @@ impl Peer {
             return;
         }
         *slot = None;
+        self.presence_changed = true;
         if was_up && connection.purpose == Purpose::Control {
             self.exchange.link_down(now.time, device, &self.log);
             self.event(Event::LinkDown(device));
@@ -280,6 +290,7 @@ impl Peer {
     fn channel_ready(&mut self, now: Now, connection: ConnectionId) {
         let device = connection.device;
         if connection.purpose == Purpose::Control {
+            self.presence_changed = true;
             self.event(Event::LinkUp(device));
             self.negotiation.set_ready(now, device);
             self.exchange.link_up(now.time, device, &self.log);

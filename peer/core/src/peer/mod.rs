@@ -87,6 +87,8 @@ pub struct Peer {
     attached: bool,
     left: bool,
     present: BTreeSet<DeviceId>,
+    /// The roster or a link has changed since `present` was told.
+    presence_changed: bool,
     mesh_full: bool,
     /// Authors of two entries with one counter that people were told of.
     forks_told: BTreeSet<DeviceId>,
@@ -122,6 +124,7 @@ impl Peer {
             attached: false,
             left: false,
             present: BTreeSet::new(),
+            presence_changed: false,
             mesh_full: false,
             forks_told: BTreeSet::new(),
             refusals: BTreeMap::new(),
@@ -260,6 +263,7 @@ impl Peer {
     }
 
     fn roster_changed(&mut self, now: Now) {
+        self.presence_changed = true;
         for node in self.roster.nodes() {
             let known = self.epochs.entry(node.device).or_default();
             *known = (*known).max(node.presence_epoch);
@@ -292,6 +296,9 @@ impl Peer {
 
     /// A device is present if the roster or a standing link says so.
     fn tell_presence(&mut self) {
+        if !std::mem::take(&mut self.presence_changed) {
+            return;
+        }
         let me = self.device_id();
         let linked = self.links.iter().filter(|(_, link)| link.is_up()).map(|(device, _)| *device);
         let present: BTreeSet<DeviceId> =

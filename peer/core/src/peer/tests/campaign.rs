@@ -171,11 +171,12 @@ impl Campaign {
             21 if running => {
                 let log = self.world.peer(node).log();
                 let own = log.in_order(None).filter(|entry| entry.id.device == self.id(node));
-                let mut texts = own.filter_map(|entry| match &entry.body {
+                let newest = own.filter_map(|entry| match &entry.body {
                     Body::Text(text) => Some((entry.id, text.clone())),
                     _ => None,
                 });
-                if let Some((id, text)) = texts.next_back() {
+                let newest = newest.max_by_key(|(id, _)| id.counter);
+                if let Some((id, text)) = newest {
                     self.world.command(node, Command::Retract(id));
                     self.retracted.insert(text);
                 }

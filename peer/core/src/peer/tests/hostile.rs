@@ -138,3 +138,40 @@ fn a_device_that_asks_for_too_much_is_told_to_ask_later() {
     let download = world.get(1, offer);
     world.run_until(120_000_000, |world| world.is_complete(1, download));
 }
+
+#[test]
+fn refusals_are_told_no_more_often_than_anybody_can_read() {
+    let mut world = linked_world(54);
+    let cluster = rockpool_proto::DeviceId([9; 16]);
+    for n in 0..2_000u32 {
+        let entries = vec![Default::default()];
+        inject(&mut world, Purpose::Control, Frame::Entries { entries, answers: None }.encode());
+        // A cluster that makes up devices.
+        let mut from = cluster;
+        from.0[..4].copy_from_slice(&n.to_be_bytes());
+        world.input(0, Input::Signal { from, payload: Bytes::from_static(b"?") });
+    }
+    assert!(world.warnings(0).len() < 300, "{}", world.warnings(0).len());
+    // Later it is told again.
+    let told = world.warnings(0).len();
+    world.run_for(61_000_000);
+    inject(&mut world, Purpose::Control, Frame::Entries { entries: vec![Default::default()], answers: None }.encode());
+    assert_eq!(world.warnings(0).len(), told + 1);
+    still_works(&mut world);
+}
+
+/// Signals of a device that never links leave nothing behind that could fill the table of links.
+#[test]
+fn devices_that_only_signal_keep_nobody_out() {
+    let mut world = World::new(55, &[1; 24]);
+    world.start(0);
+    for node in 1..23 {
+        // Each starts, sends its first signals, and dies.
+        world.start(node);
+        world.run_for(10_000);
+        world.kill(node);
+        world.run_for(30_000_000);
+    }
+    world.start(23);
+    world.run_until(20_000_000, |world| world.peer(0).linked().count() == 1);
+}
