@@ -6,6 +6,9 @@
 //!
 //! Every script also runs with the optimizer off, and with each of its rules alone, where each statement must answer the
 //! same rows, in any order.
+//!
+//! `tests/answers` holds what PostgreSQL 15 answered to expressions (UTC, collation C): statements after `>`, rows after
+//! `=`, an SQLSTATE after `!`. They were recorded there and are not rewritten here.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -151,6 +154,42 @@ fn scripts_answer_as_written() {
         println!("{}", path.display());
         goldenscript::run(&mut Runner(Database::new("on")), path).unwrap();
     }
+}
+
+/// Rows or the SQLSTATE, as the files of answers have them.
+fn recorded(result: Result<Vec<Answer>, SqlError>) -> Vec<String> {
+    match result {
+        Ok(answers) => {
+            answers.iter().flat_map(show_rows).map(|row| format!("= {row}").trim_end().to_string()).collect()
+        }
+        Err(error) => vec![format!("! {}", error.state)],
+    }
+}
+
+#[test]
+fn expressions_answer_as_in_postgresql() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/answers");
+    let mut different = Vec::new();
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        let mut db = Database::new("on");
+        let mut lines = text.lines().peekable();
+        while let Some(line) = lines.next() {
+            let Some(sql) = line.strip_prefix("> ") else { continue };
+            let mut expected = Vec::new();
+            while let Some(answer) = lines.next_if(|line| line.starts_with(['=', '!'])) {
+                expected.push(answer.trim_end().to_string());
+            }
+            count += 1;
+            let answered = recorded(db.run(sql));
+            if answered != expected {
+                different.push(format!("{sql}\n  PostgreSQL: {expected:?}\n  here:       {answered:?}"));
+            }
+        }
+    }
+    assert!(count > 1_000, "only {count} answers were found");
+    assert!(different.is_empty(), "{} of {count} differ:\n{}", different.len(), different.join("\n"));
 }
 
 /// What a statement answered, in an order of its own; of errors only the code counts.

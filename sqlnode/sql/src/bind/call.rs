@@ -63,6 +63,11 @@ impl Binder<'_> {
                         FunctionArg::Named { name, arg: FunctionArgExpr::Expr(expr), .. } => {
                             call.named.push((fold(name), expr));
                         }
+                        FunctionArg::ExprNamed {
+                            name: ast::Expr::Identifier(name),
+                            arg: FunctionArgExpr::Expr(expr),
+                            ..
+                        } => call.named.push((fold(name), expr)),
                         FunctionArg::Unnamed(_) if !call.named.is_empty() => {
                             let message = "positional argument cannot follow named argument";
                             return Err(SqlError::new(SqlState::SYNTAX_ERROR, message).at(place.get()));
@@ -180,11 +185,19 @@ impl Binder<'_> {
                     return Err(SqlError::internal("two arguments were counted"));
                 };
                 let equal = self.operator("=", (left.clone(), places[0]), (right, places[1]))?;
-                // The result is of the type that was compared.
-                let ty = match &equal {
+                // The result is of the first type, but for an integer that was compared with another kind of number.
+                let compared = match &equal {
                     Expr::Compare { left, .. } => left.ty(),
                     Expr::Call { args, .. } if !args.is_empty() => args[0].ty(),
                     _ => left.ty(),
+                };
+                let ty = match (left.ty(), compared) {
+                    (Type::Unknown, compared) => compared,
+                    (
+                        Type::Int2 | Type::Int4 | Type::Int8 | Type::Numeric(_),
+                        compared @ (Type::Numeric(_) | Type::Float8),
+                    ) => compared,
+                    (first, _) => first,
                 };
                 let left = self.coerce(left, &ty, CastContext::Implicit, places[0])?;
                 let left = self.settle(left)?;

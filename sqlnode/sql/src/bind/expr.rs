@@ -383,6 +383,16 @@ impl Binder<'_> {
     }
 
     fn bind_unary(&mut self, op: &UnaryOperator, operand: &ast::Expr, whole: &ast::Expr) -> Result<Expr> {
+        // A sign belongs to the base: `-2 ^ 2` is four. The parser has it the other way around.
+        if matches!(operand, ast::Expr::BinaryOp { op: BinaryOperator::PGExp, .. }) {
+            let mut power = operand.clone();
+            let mut base = &mut power;
+            while let ast::Expr::BinaryOp { left, op: BinaryOperator::PGExp, .. } = base {
+                base = left;
+            }
+            *base = ast::Expr::UnaryOp { op: *op, expr: Box::new(base.clone()) };
+            return self.bind_expr(&power);
+        }
         if *op == UnaryOperator::Minus
             && let Some(number) = signed_number(operand)
         {

@@ -475,7 +475,8 @@ fn truncate(given: &str, local: i64, ty: &Type) -> Result<i64> {
         "decade" => start(year.div_euclid(10) * 10),
         "century" => start(span(100)),
         "millennium" => start(span(1000)),
-        _ => return Err(no_unit(&given, ty)),
+        "timezone" | "timezone_hour" | "timezone_minute" => return Err(no_unit(&given, ty)),
+        _ => return Err(bad_parameter(format!("unit \"{given}\" not recognized for type {ty}"))),
     };
     civil.timestamp()
 }

@@ -203,6 +203,8 @@ impl Shown {
             true => value.to_string(),
             false => format!("{value:0width$}", width = width + usize::from(value < 0)),
         };
+        // Days and weeks are padded as if they were never negative.
+        let count = |value: i64, width: usize| if bare { value.to_string() } else { format!("{value:0width$}") };
         let padded = |name: &str, width: usize| {
             let name = case.write(name);
             if bare { name } else { format!("{name:<width$}") }
@@ -258,19 +260,17 @@ impl Shown {
             "MM" => number(self.month, 2),
             "DAY" => padded(weekday(), 9),
             "DY" => case.write(&weekday()[..3]),
-            "DDD" => number(self.day_of_year(), 3),
-            "IDDD" if self.is_interval => number(self.day_of_year(), 3),
+            "DDD" => count(self.day_of_year(), 3),
+            "IDDD" if self.is_interval => count(self.day_of_year(), 3),
             "IDDD" => {
                 let (_, week) = iso_week(self.days());
                 number((week - 1) * 7 + weekday_monday(self.days()) + 1, 3)
             }
-            "DD" => number(self.day, 2),
+            "DD" => count(self.day, 2),
             "D" => ((weekday_monday(self.days()) + 1) % 7 + 1).to_string(),
             "ID" => (weekday_monday(self.days()) + 1).to_string(),
-            "WW" => number((self.day_of_year() - 1) / 7 + 1, 2),
-            "IW" => {
-                number(if self.is_interval { (self.day_of_year() - 1) / 7 + 1 } else { iso_week(self.days()).1 }, 2)
-            }
+            "WW" => count((self.day_of_year() - 1) / 7 + 1, 2),
+            "IW" => count(if self.is_interval { (self.day_of_year() - 1) / 7 + 1 } else { iso_week(self.days()).1 }, 2),
             "W" => ((self.day - 1) / 7 + 1).to_string(),
             "Q" if self.month == 0 => String::new(),
             "Q" => ((self.month - 1) / 3 + 1).to_string(),
@@ -394,10 +394,6 @@ impl Reader<'_> {
         let sign = usize::from(self.rest.starts_with(['-', '+']));
         let digits = self.rest[sign..].bytes().take_while(u8::is_ascii_digit).count();
         let taken = if greedy { sign + digits } else { (sign + digits).min(width) };
-        // Nothing at all counts as zero at the end of the text.
-        if self.rest.is_empty() {
-            return Ok((0, 0));
-        }
         if !greedy && self.rest.chars().count() < width {
             let message = format!("source string too short for \"{field}\" formatting field");
             return Err(SqlError::new(SqlState::INVALID_DATETIME_FORMAT, message));
@@ -519,6 +515,10 @@ fn read<'a>(input: &'a str, template: &str) -> Result<Found> {
     // Separators in the text beyond those of the template may stand for its literal text.
     let mut spare = 0i64;
     for (at, piece) in pieces.iter().enumerate() {
+        // What the text doesn't reach is not asked for.
+        if reader.rest.is_empty() {
+            break;
+        }
         match piece {
             Piece::Field { name: "FX", .. } => {
                 return Err(SqlError::unsupported("\"FX\" in a template of to_date or to_timestamp"));
