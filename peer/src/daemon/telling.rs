@@ -64,6 +64,8 @@ impl Running {
     fn progressed(&mut self, id: DownloadId, done_bytes: u64, total_bytes: u64, done_files: u32, seeders: u32) {
         let Some(download) = self.downloads.get_mut(&id) else { return };
         let total_files = download.disk.as_ref().map_or(0, |disk| u64::from(disk.manifest().file_count()));
+        // What was on its way to the disk is still told of when everybody has gone.
+        let waiting = download.shown.as_ref().and_then(|shown| shown.waiting.clone()).filter(|_| seeders == 0);
         let progress = ProgressView {
             offer: download.root.to_string(),
             done_bytes,
@@ -72,7 +74,7 @@ impl Running {
             total_files,
             bytes_per_second: download.speed.update(Instant::now(), done_bytes),
             seeders: seeders as usize,
-            waiting: None,
+            waiting: waiting.filter(|_| done_bytes < total_bytes),
         };
         self.show(id, progress);
     }
@@ -132,7 +134,10 @@ impl Running {
             messages: self.peer.log().in_order(None).filter(|entry| matches!(entry.body, Body::Text(_))).count() as u64,
             gaps: self.peer.missing_entries() > 0,
             offers: view::open_offers(&self.peer).len() as u64,
-            downloads: self.downloads.values().map(|download| download.root.to_string()).collect(),
+            downloads: {
+                let under_way = self.downloads.values().filter(|download| !download.paused);
+                under_way.map(|download| download.root.to_string()).collect()
+            },
             pid: std::process::id(),
         }
     }
