@@ -355,6 +355,9 @@ pub(crate) fn kind_of(statement: &Ast, _source: &Source) -> Result<StatementKind
         }
         Ast::Vacuum(_) => Kind::Nothing("VACUUM"),
         Ast::Analyze(_) => Kind::Nothing("ANALYZE"),
+        // There are neither cursors nor channels, so none is left open: pools say so before they lend a connection again.
+        Ast::Close { cursor: ast::CloseCursor::All } => Kind::Nothing("CLOSE CURSOR ALL"),
+        Ast::UNLISTEN { .. } => Kind::Nothing("UNLISTEN"),
         other => {
             let text = other.to_string();
             let words: Vec<&str> = text.split_whitespace().take(2).collect();

@@ -198,3 +198,13 @@ async fn clients_are_told_whether_they_are_superusers() {
         assert_eq!(value, Some(told));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_pool_says_before_it_lends_a_connection_again_is_understood() {
+    let server = Server::start().await;
+    let client = server.connect().await;
+    // asyncpg; its startup packet quotes the encoding.
+    client.batch_execute("SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL").await.unwrap();
+    client.batch_execute("SET client_encoding = '''utf-8'''").await.unwrap();
+    client.batch_execute("DISCARD ALL").await.unwrap();
+}

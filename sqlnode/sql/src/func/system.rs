@@ -246,6 +246,8 @@ pub(super) const FUNCTIONS: &[Entry] = &[
     Entry::scalar("current_setting", "text", "text", current_setting).stable(),
     Entry::scalar("current_setting", "text bool", "text", current_setting).stable(),
     Entry::scalar("set_config", "text text bool", "text", set_config).volatile().with_nulls(),
+    // Nobody can take one.
+    Entry::scalar("pg_advisory_unlock_all", "", "void", |_, _| Ok(Value::text(""))).volatile(),
     Entry::scalar("pg_encoding_to_char", "int4", "name", encoding_name).stable(),
     Entry::scalar("pg_char_to_encoding", "name", "int4", |_, _| Ok(Value::Int4(6))).stable(),
     Entry::scalar("pg_ts_config_is_visible", "oid", "bool", yes).stable(),
