@@ -19,8 +19,6 @@ use super::{Rooms, presence};
 const OUTBOX_MAX: usize = 1_024;
 /// Messages that wait for one device before further signals to it are dropped.
 const OUTBOX_SIGNALS_MAX: usize = 128;
-/// Pause before the end of a presence is recorded again, when the database could not.
-const RECORD_AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// Inputs that wait for one room before those who send them wait.
 const MAILBOX_MAX: usize = 1_024;
 
@@ -203,27 +201,14 @@ struct Departure {
     silent_for: Option<Duration>,
 }
 
-/// Records the end of a presence, however long the database takes: nobody else will, unless the device connects again.
 async fn record(rooms: &Rooms, now_us: i64, departure: Departure) {
     let Departure { device, presence_epoch, silent_for } = departure;
     let heard_at_us =
         silent_for.map(|silent_for| now_us.saturating_sub(i64::try_from(silent_for.as_micros()).unwrap_or(i64::MAX)));
-    loop {
-        let noted = rooms.database().transaction(|tx| presence::depart(tx, device, presence_epoch, heard_at_us)).await;
-        match noted {
-            Ok(()) => return,
-            Err(error) if error.is_retryable() && !rooms.stopping().is_cancelled() => {
-                tracing::debug!(%device, %error, "the end of a presence could not be recorded yet");
-            }
-            Err(error) => {
-                // The device's next connection closes the interval.
-                return tracing::warn!(%device, %error, "the end of a presence could not be recorded");
-            }
-        }
-        tokio::select! {
-            () = tokio::time::sleep(RECORD_AGAIN_AFTER) => {}
-            () = rooms.stopping().cancelled() => {}
-        }
+    let noted = rooms.insist(|tx| presence::depart(tx, device, presence_epoch, heard_at_us)).await;
+    if let Err(error) = noted {
+        // The device's next connection closes the interval.
+        tracing::warn!(%device, %error, "the end of a presence could not be recorded");
     }
 }
 

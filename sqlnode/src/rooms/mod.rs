@@ -41,7 +41,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
-use crate::database::{Database, DbError};
+use crate::database::{Database, DbError, Tx};
 use crate::services::convert::id;
 use host::{Arrival, Attachment, Mail};
 use leases::{BEAT_STOPPED_AFTER, Beat, Holder, Incarnation, Owner};
@@ -55,6 +55,8 @@ use room::{Input, Time};
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// How long an owner may take to act on a notice; its next beat does without.
 const NOTICE_WITHIN: Duration = Duration::from_secs(1);
+/// Pause before something that must be recorded is tried again.
+const INSIST_AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// Pools whose owner may be settled at once without waiting for each other.
 const CLAIM_LOCKS: usize = 64;
 
@@ -165,6 +167,25 @@ impl Rooms {
 
     fn database(&self) -> &Database {
         &self.shared.database
+    }
+
+    /// Runs a transaction that may happen twice until the database takes it, however long it is away, or this node stops:
+    /// for the end of a presence, which nobody else would record.
+    async fn insist<T: Send>(
+        &self,
+        mut work: impl FnMut(&mut Tx<'_>) -> Result<T, DbError> + Send,
+    ) -> Result<T, DbError> {
+        loop {
+            match self.database().transaction(&mut work).await {
+                Err(error) if error.is_retryable() || matches!(error, DbError::OutcomeUnknown(_)) => {
+                    tokio::select! {
+                        () = tokio::time::sleep(INSIST_AGAIN_AFTER) => {}
+                        () = self.stopping().cancelled() => return Err(error),
+                    }
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     fn stopping(&self) -> &CancellationToken {

@@ -207,9 +207,8 @@ impl Drop for Arriving {
         }
         let (rooms, device, presence_epoch) = (self.rooms.clone(), self.device, self.presence_epoch);
         runtime.spawn(async move {
-            let ended = rooms
-                .database()
-                .transaction(|tx| presence::withdraw(tx, device, |present| present.presence_epoch == presence_epoch));
+            let ended =
+                rooms.insist(|tx| presence::withdraw(tx, device, |present| present.presence_epoch == presence_epoch));
             match ended.await {
                 Ok(withdrawn) => rooms.evict_withdrawn(withdrawn, EndReason::Moved),
                 // The device's next connection closes the interval.

@@ -1,11 +1,13 @@
 //! Rosters, signals, fencing: one node or two, all of them alive.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rockpool_proto::meta::v1::{self as wire, from_cluster::Kind};
+use rockpool_sqlnode::database::uuid;
 use tonic::Code;
 
-use super::support::{Cluster, PASSWORD, TestDevice};
+use super::support::{Cluster, DEADLINE, PASSWORD, TestDevice};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_devices_see_each_other_and_exchange_signals() {
@@ -261,7 +263,7 @@ async fn a_device_that_hangs_up_before_it_has_a_seat_leaves_no_presence_behind()
     }
     let began = Instant::now();
     while present().await {
-        assert!(began.elapsed() < super::support::DEADLINE, "the presence has not ended");
+        assert!(began.elapsed() < DEADLINE, "the presence has not ended");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     watching.ping(1).await;
@@ -282,4 +284,27 @@ async fn coming_and_going_does_not_fill_the_table_of_intervals() {
     let sql = "SELECT count(*), max(presence_epoch) FROM meta.presence_intervals";
     let row = node.database.transaction(|tx| tx.query_one(sql, &[])).await.unwrap();
     assert_eq!((row.int(0).unwrap(), row.int(1).unwrap()), (16, 41));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_presence_that_ends_while_nothing_can_be_decided_is_noted_later() {
+    let (cluster, node) = Cluster::single().await;
+    let (ann, bob) = (node.sign_up("ann").await, node.sign_up("bob").await);
+    let pool = node.pool(&ann, &[&bob]).await;
+    let mut watching = ann.open(&node, &pool).await.unwrap();
+    let leaving = bob.open(&node, &pool).await.unwrap();
+    watching.until_present(&[&ann, &bob]).await;
+    cluster.outage.store(true, Ordering::SeqCst);
+    drop(leaving);
+    // By then the node has tried for as long as it tries anything else.
+    assert_eq!(watching.until_ended().await, wire::ended::Reason::Moved);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    cluster.outage.store(false, Ordering::SeqCst);
+    let began = Instant::now();
+    let gone = "SELECT pool_id FROM meta.presence WHERE device_id = $1 AND pool_id IS NULL";
+    let device = [uuid(&bob.device_id().try_into().unwrap())];
+    while node.database.transaction(|tx| tx.query(gone, &device)).await.unwrap().is_empty() {
+        assert!(began.elapsed() < DEADLINE, "the presence has not ended");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
