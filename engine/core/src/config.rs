@@ -23,6 +23,8 @@ pub enum Validation {
     Full,
     /// A mutant: reads are not checked, so write skew commits.
     BrokenSkipReads,
+    /// A mutant: a commit is acknowledged when it is proposed, before anybody but the leader has it.
+    BrokenAckEarly,
 }
 
 /// Bounds on what a node holds, units in the names.

@@ -35,3 +35,4 @@ mod world;
 
 pub use plan::{Mutant, Plan};
 pub use run::{Outcome, Settings, run};
+pub use trace::say;

@@ -1,7 +1,7 @@
 //! Runs seeds of the simulator. See the library's head and `docs/simulator.md`.
 
 use clap::{Parser, ValueEnum};
-use rockpool_sim::{Mutant, Outcome, Settings, run};
+use rockpool_sim::{Mutant, Outcome, Settings, run, say};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -41,6 +41,8 @@ enum MutantName {
     StaleReads,
     /// Disks say "durable" too early
     LyingDisk,
+    /// The leader acknowledges what it has only proposed
+    AckEarly,
     /// A client takes a lost answer for a failure and does its work again
     RetryBlindly,
 }
@@ -51,24 +53,27 @@ fn main() -> ExitCode {
         MutantName::SkipReads => Mutant::SkipReads,
         MutantName::StaleReads => Mutant::StaleReads,
         MutantName::LyingDisk => Mutant::LyingDisk,
+        MutantName::AckEarly => Mutant::AckEarly,
         MutantName::RetryBlindly => Mutant::RetryBlindly,
     });
     let settings = Settings { mutant, print: cli.trace };
     if let Some(seed) = cli.seed {
         let outcome = run(seed, settings);
         let same = !cli.twice || run(seed, Settings { print: false, ..settings }).trace_hash == outcome.trace_hash;
-        println!(
+        say!(
             "seed {seed}: {} transactions, {} trace lines, hash {}",
-            outcome.transactions, outcome.trace_lines, outcome.trace_hash
+            outcome.transactions,
+            outcome.trace_lines,
+            outcome.trace_hash
         );
         let visited = outcome.marks.iter().filter(|(_, count)| **count > 0);
-        visited.for_each(|(what, count)| println!("  {count:>8}  {what}"));
+        visited.for_each(|(what, count)| say!("  {count:>8}  {what}"));
         if !same {
-            println!("seed {seed} ran differently the second time");
+            say!("seed {seed} ran differently the second time");
         }
         return match &outcome.failure {
             Some(failure) => {
-                println!("FAILED: {failure}");
+                say!("FAILED: {failure}");
                 ExitCode::FAILURE
             }
             None if same => ExitCode::SUCCESS,
@@ -112,8 +117,8 @@ fn many(cli: &Cli, settings: Settings) -> ExitCode {
         let trouble = outcome.failure.or_else(|| (!same).then(|| "two runs of the seed differ".to_string()));
         match trouble {
             Some(trouble) => {
-                println!("seed {} FAILED: {trouble}", outcome.seed);
-                println!("  again: cargo run --release -p rockpool-sim -- --seed {} --trace", outcome.seed);
+                say!("seed {} FAILED: {trouble}", outcome.seed);
+                say!("  again: cargo run --release -p rockpool-sim -- --seed {} --trace", outcome.seed);
                 failed.push(outcome.seed);
             }
             None => passed += 1,
@@ -125,15 +130,15 @@ fn many(cli: &Cli, settings: Settings) -> ExitCode {
     for thread in threads {
         if thread.join().is_err() {
             failed.push(0);
-            println!("a run panicked");
+            say!("a run panicked");
         }
     }
-    println!("{transactions} transactions in {:.0} s; what was visited:", start.elapsed().as_secs_f64());
-    marks.iter().for_each(|(what, count)| println!("  {count:>8}  {what}"));
+    say!("{transactions} transactions in {:.0} s; what was visited:", start.elapsed().as_secs_f64());
+    marks.iter().for_each(|(what, count)| say!("  {count:>8}  {what}"));
     if let Some(mutant) = cli.mutant {
-        println!("{mutant:?}: convicted by {} of {} seeds", failed.len(), passed + failed.len() as u64);
+        say!("{mutant:?}: convicted by {} of {} seeds", failed.len(), passed + failed.len() as u64);
         return if failed.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     }
-    println!("{passed} passed, {} failed", failed.len());
+    say!("{passed} passed, {} failed", failed.len());
     if failed.is_empty() && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

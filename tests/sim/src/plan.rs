@@ -21,6 +21,8 @@ pub enum Mutant {
     StaleReads,
     /// Disks answer that the log is durable before it is.
     LyingDisk,
+    /// The leader acknowledges what it has only proposed (`Validation::BrokenAckEarly`).
+    AckEarly,
     /// A client takes a lost answer for a failure and does its work again.
     RetryBlindly,
 }
@@ -132,8 +134,10 @@ impl Plan {
         let mut config = Config::new(node, start, self.seed);
         config.limits = self.limits;
         config.timing = Timing { commit_deadline_us: 4_000_000, begin_deadline_us: 2_000_000, ..Timing::default() };
-        if self.mutant == Some(Mutant::SkipReads) {
-            config.validation = Validation::BrokenSkipReads;
+        match self.mutant {
+            Some(Mutant::SkipReads) => config.validation = Validation::BrokenSkipReads,
+            Some(Mutant::AckEarly) => config.validation = Validation::BrokenAckEarly,
+            _ => {}
         }
         config
     }

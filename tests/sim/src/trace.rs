@@ -4,6 +4,21 @@ use rockpool_engine::Time;
 use std::collections::BTreeMap;
 use std::fmt::{Arguments, Write};
 
+/// Prints a line. Ends the program quietly when nobody reads any more, as in `rockpool-sim --seed 1 --trace | head`.
+pub fn say(line: Arguments<'_>) {
+    use std::io::Write;
+    if writeln!(std::io::stdout(), "{line}").is_err() {
+        // As the signal would have it: not a success.
+        std::process::exit(141);
+    }
+}
+
+/// Prints a line, like `println!`; see [`say`](crate::say()).
+#[macro_export]
+macro_rules! say {
+    ($($words:tt)*) => { $crate::say(format_args!($($words)*)) };
+}
+
 /// The lines of a run.
 pub(crate) struct Trace {
     hasher: blake3::Hasher,
@@ -92,7 +107,7 @@ impl Trace {
         self.hasher.update(self.text.as_bytes()).update(b"\n");
         self.lines += 1;
         if self.print {
-            println!("{}  {}", self.text, &self.hash()[..8]);
+            say(format_args!("{}  {}", self.text, &self.hash()[..8]));
         }
     }
 

@@ -4,13 +4,16 @@ use rockpool_sim::{Mutant, Settings, run};
 
 #[test]
 fn seeds_pass_and_repeat_exactly() {
+    let mut transactions = 0;
     for seed in 1..=12 {
         let first = run(seed, Settings::default());
         assert_eq!(first.failure, None, "seed {seed}");
-        assert!(first.transactions > 50, "seed {seed} did next to nothing: {} transactions", first.transactions);
+        transactions += first.transactions;
         let second = run(seed, Settings::default());
         assert_eq!((first.trace_lines, first.trace_hash), (second.trace_lines, second.trace_hash), "seed {seed}");
     }
+    // A single wild one may do little, on slow disks and links that fail.
+    assert!(transactions > 5_000, "the seeds did next to nothing: {transactions} transactions");
 }
 
 #[test]
@@ -32,6 +35,11 @@ fn a_commit_check_that_ignores_reads_is_convicted() {
 #[test]
 fn a_disk_that_lies_about_durability_is_convicted() {
     assert!(convicted(Mutant::LyingDisk));
+}
+
+#[test]
+fn an_acknowledgement_before_the_commit_is_convicted() {
+    assert!(convicted(Mutant::AckEarly));
 }
 
 #[test]

@@ -8,6 +8,7 @@
 use super::Context;
 use super::group::Group;
 use crate::codec::{Answer, Command, CommitCommand, Forwarded, LogRecord, NodeMessage, StateKeys};
+use crate::config::Validation;
 use crate::error::Fatal;
 use crate::input::{MembershipChange, RequestId};
 use crate::output::{Class, Notice, Refusal, Reply};
@@ -167,6 +168,9 @@ impl Group {
                         if let Some(leading) = &mut self.leading {
                             leading.last_timestamp = timestamp;
                             leading.proposals.insert(txn, vec![(origin, Ask::Commit)]);
+                        }
+                        if context.config.validation == Validation::BrokenAckEarly {
+                            self.answer(context, origin, Answer::Committed(timestamp));
                         }
                     }
                     None => self.answer(context, origin, Answer::Again),

@@ -30,7 +30,7 @@ pub(crate) fn validate(window: &Window, request: &CommitRequest, validation: Val
         return Verdict::TooOld;
     }
     let (keys, spans) = match validation {
-        Validation::Full => (Some(&request.reads.keys), request.reads.spans.as_slice()),
+        Validation::Full | Validation::BrokenAckEarly => (Some(&request.reads.keys), request.reads.spans.as_slice()),
         Validation::BrokenSkipReads => (None, &[][..]),
     };
     let mut touched = request.writes.keys().chain(keys.into_iter().flatten());
