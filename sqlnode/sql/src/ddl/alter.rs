@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use sqlparser::ast::{self, AlterColumnOperation, AlterTableOperation as Op};
 
 use super::{Ddl, new_ident};
-use crate::bind::Binder;
+use crate::bind::{Binder, bind_type};
 use crate::catalog::{Table, index_prefix};
 use crate::codec::prefix_end;
 use crate::error::{Result, SqlError, SqlState};
 use crate::exec::{self, Context};
 use crate::kind::{fold, name_parts};
 use crate::numbers;
-use crate::plan::{Expr, Plan};
+use crate::plan::{ColumnId, Expr, Plan};
 use crate::session::Row;
 use crate::store::{Direction, Store};
 use crate::types::{CastContext, Type, Value};
@@ -126,8 +126,68 @@ impl Ddl<'_> {
                 table.columns[at].not_null = false;
                 Ok(())
             }
+            AlterColumnOperation::SetDataType { data_type, using, .. } => {
+                let ty = bind_type(data_type)?;
+                self.change_type(table, at, ty, using.as_ref())
+            }
             other => Err(SqlError::unsupported(format!("ALTER COLUMN ... {other}"))),
         }
+    }
+
+    /// Gives a column another type, and its values in all rows.
+    fn change_type(&mut self, table: &mut Table, at: usize, ty: Type, using: Option<&ast::Expr>) -> Result<()> {
+        let before = table.clone();
+        let name = before.columns[at].name.clone();
+        let referred = self.catalog.referrers(table.id).any(|(_, key)| key.parent_columns.contains(&at));
+        if before.primary().columns.contains(&at) || referred {
+            return Err(SqlError::unsupported("changing the type of a column of a primary key, or that is referred to"));
+        }
+        if before.foreign_keys.iter().any(|key| key.columns.contains(&at)) {
+            return Err(SqlError::unsupported("changing the type of a column that refers to another table"));
+        }
+        if before.columns[at].identity.is_some() {
+            return Err(SqlError::unsupported("changing the type of an identity column"));
+        }
+        let ids: Vec<ColumnId> = (0..table.columns.len()).map(|at| ColumnId(u32::MAX - at as u32)).collect();
+        let mut binder = Binder::new(self.catalog, self.runtime.session, self.runtime, self.source, &[]);
+        let own = ast::Expr::Identifier(ast::Ident::with_quote('"', &name));
+        let mut value = binder.bind_over(using.unwrap_or(&own), Some((&before, &ids)), &ty).map_err(|error| {
+            if error.state != SqlState::DATATYPE_MISMATCH || using.is_some() {
+                return error;
+            }
+            let message = format!("column \"{name}\" cannot be cast automatically to type {ty}");
+            SqlError::new(SqlState::DATATYPE_MISMATCH, message)
+                .with_hint(format!("You might need to specify \"USING {name}::{ty}\"."))
+        })?;
+        if value.has_subquery() {
+            return Err(SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, "cannot use subquery in transform expression"));
+        }
+        crate::plan::resolve(&mut Plan::nothing(ids), &mut [&mut value], &mut binder.once)?;
+        table.columns[at].ty = ty;
+        if let Some(default) = table.columns[at].default.clone() {
+            let column = table.columns[at].clone();
+            self.check_default(table, &default, &column)?;
+        }
+        let changed: Vec<usize> = (0..table.indexes.len()).filter(|n| table.indexes[*n].columns.contains(&at)).collect();
+        for &index in &changed {
+            self.check_key_types(table, &table.indexes[index].columns)?;
+        }
+        let (after, runtime) = (&*table, self.runtime);
+        self.rewrite_rows(&before, |store, key, bytes| {
+            let mut row = exec::decode_stored(&before, &bytes)?;
+            row[at] = exec::eval_row(&value, &row, &Context::new(&*store, runtime))?;
+            if after.columns[at].not_null && row[at].is_null() {
+                return Err(contains_nulls(after, &name));
+            }
+            Ok(store.put(key, exec::encode_stored(after, &row)?)?)
+        })?;
+        // Conditions may mean something else now: partial indexes are made anew, too, and checks looked at again.
+        for index in 1..table.indexes.len() {
+            if changed.contains(&index) || table.indexes[index].predicate.is_some() {
+                self.build_index(table, index)?;
+            }
+        }
+        self.validate(table, table.foreign_keys.len(), table.indexes.len(), 0)
     }
 
     /// Visits all rows of a table.
