@@ -111,6 +111,16 @@ fn what_one_left_row_is_joined_with_is_held_to_the_memory() {
 }
 
 #[test]
+fn rows_within_rows_are_bounded() {
+    let mut db = Database::new();
+    assert!(db.run(&format!("SELECT {}1{}", "(1, ".repeat(12), ")".repeat(12))).is_ok());
+    let deep = format!("SELECT {}1{}", "(1, ".repeat(40), ")".repeat(40));
+    assert_eq!(state(db.run(&deep)), SqlState::PROGRAM_LIMIT_EXCEEDED);
+    let deep = (0..20).fold("SELECT 1 AS x".to_string(), |inner, _| format!("SELECT ROW(1, x) AS x FROM ({inner}) s"));
+    assert_eq!(state(db.run(&deep)), SqlState::PROGRAM_LIMIT_EXCEEDED);
+}
+
+#[test]
 fn too_many_columns_are_noticed_at_once() {
     let mut db = Database::new();
     let columns = |count: usize| (0..count).map(|at| format!("c{at} int")).collect::<Vec<_>>().join(", ");

@@ -11,6 +11,17 @@ use crate::plan::{Expr, Position, SequenceCall};
 use crate::session::Row;
 use crate::types::{Array, Record, Value};
 
+/// Rows within rows within ...: each level doubles the quotes and backslashes of their text.
+const RECORD_DEPTH_MAX: usize = 12;
+
+fn record_depth(value: &Value) -> usize {
+    match value {
+        Value::Record(record) => 1 + record.fields.iter().map(|(_, field)| record_depth(field)).max().unwrap_or(0),
+        Value::Array(array) => array.values.iter().map(record_depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
 /// What an expression sees: the row at hand, and the rows around.
 #[derive(Clone, Copy)]
 pub(super) struct Env<'r> {
@@ -159,6 +170,10 @@ pub(super) fn eval(expr: &Expr, env: Env<'_>, ctx: &Context<'_>) -> Result<Value
         }
         Expr::Record(fields, names) => {
             let values = eval_all(fields, env, ctx)?;
+            if values.iter().map(record_depth).max().unwrap_or(0) >= RECORD_DEPTH_MAX {
+                let message = format!("rows may be nested {RECORD_DEPTH_MAX} deep");
+                return Err(SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, message));
+            }
             let fields = fields.iter().map(|field| field.ty()).zip(values).collect();
             Value::Record(Arc::new(Record { fields, names: names.clone() }))
         }
