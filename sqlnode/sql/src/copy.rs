@@ -124,7 +124,8 @@ impl CopyFormat {
                     "text" => csv = false,
                     other => return Err(refused(&format!("the format {other}"))),
                 },
-                Option_::Freeze(false) => {}
+                // There is nothing to freeze.
+                Option_::Freeze(_) => {}
                 Option_::Delimiter(c) => delimiter = Some(one_byte(*c, "delimiter")?),
                 Option_::Null(text) => null = Some(text.clone()),
                 Option_::Header(on) => header = *on,
@@ -457,6 +458,8 @@ mod tests {
         let query = copy("copy (select 1 as x) to stdout with (format csv, header)").unwrap();
         assert_eq!(query.select_sql(), "SELECT * FROM (SELECT 1 AS x) AS copied");
         assert!(query.format().has_header() && !query.is_from_client());
+        assert!(copy("COPY t FROM STDIN WITH (FREEZE on, FORMAT csv, HEADER on)").unwrap().format().has_header());
+        assert!(!copy("COPY t FROM STDIN (HEADER OFF)").unwrap().format().has_header());
         for refused in ["COPY t TO '/tmp/x'", "COPY t FROM PROGRAM 'ls'", "COPY t TO STDOUT (FORMAT binary)"] {
             assert_eq!(copy(refused).unwrap_err().state, SqlState::FEATURE_NOT_SUPPORTED, "{refused}");
         }

@@ -176,11 +176,19 @@ fn parse_part(
     }
 }
 
-/// Cuts before each semicolon that ends a COPY, behind which the parser would look for its data, as a file has it.
+/// Cuts before each semicolon that ends a COPY, behind which the parser would look for its data, as a file has it; and
+/// writes a COPY as the parser wants it.
 fn parts(tokens: Vec<TokenWithSpan>) -> Vec<Vec<TokenWithSpan>> {
     let mut parts = vec![vec![]];
-    let (mut begins, mut copies) = (true, false);
-    for token in tokens {
+    let (mut begins, mut copies, mut option) = (true, false, Keyword::NoKeyword);
+    for mut token in tokens {
+        if copies && let Token::Word(word) = &token.token {
+            // The parser takes no ON and OFF for the truth of an option.
+            let (before, value) = (std::mem::replace(&mut option, word.keyword), word.value.to_lowercase());
+            if matches!(before, Keyword::FREEZE | Keyword::HEADER) && matches!(value.as_str(), "on" | "off") {
+                token.token = Token::make_keyword(if value == "on" { "TRUE" } else { "FALSE" });
+            }
+        }
         match &token.token {
             Token::Whitespace(_) => {}
             Token::SemiColon => {
