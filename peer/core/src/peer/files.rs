@@ -39,6 +39,8 @@ pub(super) struct Files {
     seeds: BTreeSet<Root>,
     /// What linked devices say they have.
     noted: BTreeMap<DeviceId, BTreeSet<Root>>,
+    /// Of these, what they said is from an earlier link.
+    renewing: BTreeSet<DeviceId>,
     downloads: BTreeMap<DownloadId, (EntryId, Download)>,
     numbers: Numbers,
     last_download: u64,
@@ -86,9 +88,9 @@ impl Files {
         Ok(())
     }
 
-    /// It can't say what it has any more: it says all again when the next link stands.
-    pub(super) fn forget_device(&mut self, device: DeviceId) {
-        self.noted.remove(&device);
+    /// It will say anew what it has; until then what it said before counts.
+    pub(super) fn expect_seeding(&mut self, device: DeviceId) {
+        self.renewing.insert(device);
     }
 
     pub(super) fn handle_manifest_page(&mut self, now: Time, from: DeviceId, root: Root, offset: u64, data: &[u8]) {
@@ -199,12 +201,19 @@ impl Peer {
     /// Tells a new link all that this device serves.
     pub(super) fn send_seeding(&mut self, device: DeviceId) {
         let roots: Vec<Root> = self.files.seeder.roots().collect();
+        if roots.is_empty() {
+            // That is news, too, for who knew of more.
+            self.send_control(device, Frame::Seeding { roots: Vec::new(), stopped: Vec::new() });
+        }
         for roots in roots.chunks(ROOTS_PER_FRAME_MAX) {
             self.send_control(device, Frame::Seeding { roots: roots.to_vec(), stopped: Vec::new() });
         }
     }
 
     pub(super) fn handle_seeding(&mut self, now: Time, device: DeviceId, roots: &[Root], stopped: &[Root]) {
+        if self.files.renewing.remove(&device) {
+            self.files.noted.remove(&device);
+        }
         let noted = self.files.noted.entry(device).or_default();
         stopped.iter().for_each(|root| {
             noted.remove(root);
@@ -217,6 +226,16 @@ impl Peer {
             download.handle_noted(device);
         }
         self.refresh_seeders(now);
+    }
+
+    /// Forgets what devices have that are gone for good, as far as we know. While one is present a broken link may come
+    /// back, and with it the last copy of what was withdrawn.
+    pub(super) fn forget_absent(&mut self) {
+        let (roster, links) = (&self.roster, &self.links);
+        let is_linked = |device: &DeviceId| links.get(device).is_some_and(Link::is_up);
+        self.files.noted.retain(|device, _| roster.node(*device).is_some() || is_linked(device));
+        let noted = &self.files.noted;
+        self.files.renewing.retain(|device| noted.contains_key(device));
     }
 
     /// Tells the downloads whom they can ask.

@@ -203,6 +203,9 @@ impl Peer {
         }
         link.early.retain(|early| early.purpose != connection.purpose);
         *link.slot(connection.purpose) = Some(channel);
+        if connection.purpose == Purpose::Control {
+            self.files.expect_seeding(connection.device);
+        }
     }
 
     fn connection_down(&mut self, now: Now, connection: ConnectionId) {
@@ -219,10 +222,10 @@ impl Peer {
             self.exchange.link_down(now.time, device, &self.log);
             self.event(Event::LinkDown(device));
         }
-        match connection.purpose {
-            Purpose::Control => self.files.forget_device(device),
-            Purpose::Bulk => self.files.seeder.drop_device(device),
+        if connection.purpose == Purpose::Bulk {
+            self.files.seeder.drop_device(device);
         }
+        self.forget_absent();
         self.refresh_seeders(now.time);
     }
 

@@ -278,6 +278,8 @@ impl Peer {
         }
         self.mesh_full = full;
         self.negotiation.set_wanted(now, wanted);
+        self.forget_absent();
+        self.refresh_seeders(now.time);
     }
 
     fn members_changed(&mut self, now: Now) {

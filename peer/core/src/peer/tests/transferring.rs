@@ -75,6 +75,8 @@ fn several_seeders_share_the_work() {
     let first = world.get(1, offer);
     world.run_until(100_000_000, |world| world.is_complete(1, first));
     let before = (world.nodes[0].sent_bytes, world.nodes[1].sent_bytes);
+    // Both bulk channels have greeted.
+    world.run_for(2_000_000);
     let second = world.get(2, offer);
     world.run_until(100_000_000, |world| world.is_complete(2, second));
     assert_same(&world, 2, second, &source);
@@ -335,4 +337,32 @@ fn what_is_asked_before_bulk_stands_at_the_seeder_is_served_once_it_does() {
         }
         assert!(world.now_us - before < 12_000_000, "nothing waits for a deadline: {} us", world.now_us - before);
     });
+}
+
+#[test]
+fn a_withdrawn_offer_is_finished_from_who_else_has_it_though_that_link_breaks() {
+    let source = Source::new(&[("big", content(40 << 20, 1))]);
+    let mut world = linked_world(16, &[1, 2, 3]);
+    let offer = world.offer(0, source.clone());
+    world.run_until(10_000_000, |world| knows(world, 1, offer) && knows(world, 2, offer));
+    let first = world.get(1, offer);
+    world.run_until(100_000_000, |world| world.is_complete(1, first));
+    let download = world.get(2, offer);
+    world.run_until(100_000_000, |world| {
+        world.nodes[2].landings.get(&download).is_some_and(|landing| landing.stored_bytes > 4 << 20)
+    });
+    world.command(0, Command::Withdraw(offer));
+    world.cut(1, 2);
+    world.run_for(3_000_000);
+    assert!(!world.is_complete(2, download));
+    world.heal();
+    world.run_until(100_000_000, |world| world.is_complete(2, download));
+    assert_same(&world, 2, download, &source);
+    // Once that device is gone as well, nobody waits.
+    world.kill(2);
+    world.nodes[2].parts.clear();
+    world.start(2);
+    world.run_until(60_000_000, World::all_linked);
+    let late = world.command(2, Command::Get { offer, journal: None });
+    assert_eq!(world.nodes[2].replies[&late], Err(Refusal::Withdrawn));
 }
