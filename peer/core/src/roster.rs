@@ -253,5 +253,8 @@ mod tests {
         assert_eq!(roster.nodes().map(|node| node.device).collect::<Vec<_>>(), [DeviceId([2; 16])]);
         assert!(roster.apply(RosterChange::Whole(Roster::new(3, 1, [node(4, 1)]))));
         assert!(roster.node(DeviceId([4; 16])).is_some());
+        // A number that nothing follows.
+        let mut last = Roster::new(2, u64::MAX, []);
+        assert!(!last.apply(join(0, 1)) && !last.apply(join(u64::MAX, 1)));
     }
 }

@@ -213,3 +213,20 @@ fn open_offers_of_one_device_are_bounded() {
     assert_eq!(offers.len(), limits::OFFERS_PER_DEVICE_MAX);
     assert_eq!(offers.last().unwrap().1.name, "265");
 }
+
+#[test]
+fn counters_and_clocks_of_any_size_are_harmless() {
+    let directory = directory(&[(1, None), (2, None)]);
+    let mut log = MessageLog::new(POOL, keys(2).device_id());
+    let first = write(1, 1, None, u64::MAX - 1, "from the end of time");
+    let hash = first.hash();
+    assert!(matches!(log.insert(&directory, first, 5_000), Inserted::Entries(_)));
+    for counter in [u64::MAX, u64::MAX - 1, 1 << 32, (1 << 32) + 1] {
+        let far = write(1, counter, Some(hash), u64::MAX, "far ahead");
+        assert!(matches!(log.insert(&directory, far, 5_000), Inserted::Early));
+    }
+    assert_eq!((log.length_of(keys(1).device_id()), log.proven_of(keys(1).device_id())), (1, 1));
+    // Our own clock was not taken along.
+    assert_eq!(log.append(&keys(2), 5_000, Body::Text("now".into())).time.ms, 5_000);
+    assert_eq!(log.chain_from(keys(1).device_id(), u64::MAX).len(), 0);
+}
