@@ -177,10 +177,10 @@ fn parse_part(
 }
 
 /// Cuts before each semicolon that ends a COPY, behind which the parser would look for its data, as a file has it; and
-/// writes a COPY as the parser wants it.
+/// writes a COPY as the parser wants it. Of VACUUM and ANALYZE, which do nothing here, nothing else is looked at.
 fn parts(tokens: Vec<TokenWithSpan>) -> Vec<Vec<TokenWithSpan>> {
     let mut parts = vec![vec![]];
-    let (mut begins, mut copies, mut option) = (true, false, Keyword::NoKeyword);
+    let (mut begins, mut copies, mut idle, mut option) = (true, false, false, Keyword::NoKeyword);
     for mut token in tokens {
         if copies && let Token::Word(word) = &token.token {
             // The parser takes no ON and OFF for the truth of an option.
@@ -195,9 +195,13 @@ fn parts(tokens: Vec<TokenWithSpan>) -> Vec<Vec<TokenWithSpan>> {
                 if copies {
                     parts.push(vec![]);
                 }
-                (begins, copies) = (true, false);
+                (begins, copies, idle) = (true, false, false);
             }
-            Token::Word(word) if begins => (begins, copies) = (false, word.keyword == Keyword::COPY),
+            _ if idle => continue,
+            Token::Word(word) if begins => {
+                (begins, copies) = (false, word.keyword == Keyword::COPY);
+                idle = matches!(word.keyword, Keyword::VACUUM | Keyword::ANALYZE);
+            }
             _ => begins = false,
         }
         parts.last_mut().expect("there is one to begin with").push(token);
@@ -396,6 +400,11 @@ mod tests {
         let texts: Vec<&str> = statements.iter().map(Statement::text).collect();
         assert_eq!(texts, ["select 1", "insert into t values ('é')"]);
         assert!(parse(" ; -- nothing\n").unwrap().is_empty());
+        let statements = parse("vacuum (analyze, verbose) t, u; analyze t (a); vacuum analyze t; vacuum full").unwrap();
+        let texts: Vec<&str> = statements.iter().map(Statement::text).collect();
+        assert_eq!(texts, ["vacuum (analyze, verbose) t, u", "analyze t (a)", "vacuum analyze t", "vacuum full"]);
+        assert_eq!(*statements[1].kind(), StatementKind::Nothing("ANALYZE"));
+        assert_eq!(*statements[2].kind(), StatementKind::Nothing("VACUUM"));
         let statements = parse("copy t from stdin; select 1; copy t to stdout").unwrap();
         let texts: Vec<&str> = statements.iter().map(Statement::text).collect();
         assert_eq!(texts, ["copy t from stdin", "select 1", "copy t to stdout"]);
