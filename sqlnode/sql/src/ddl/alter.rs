@@ -140,7 +140,9 @@ impl Ddl<'_> {
         let name = before.columns[at].name.clone();
         let referred = self.catalog.referrers(table.id).any(|(_, key)| key.parent_columns.contains(&at));
         if before.primary().columns.contains(&at) || referred {
-            return Err(SqlError::unsupported("changing the type of a column of a primary key, or that is referred to"));
+            return Err(SqlError::unsupported(
+                "changing the type of a column of a primary key, or that is referred to",
+            ));
         }
         if before.foreign_keys.iter().any(|key| key.columns.contains(&at)) {
             return Err(SqlError::unsupported("changing the type of a column that refers to another table"));
@@ -168,7 +170,8 @@ impl Ddl<'_> {
             let column = table.columns[at].clone();
             self.check_default(table, &default, &column)?;
         }
-        let changed: Vec<usize> = (0..table.indexes.len()).filter(|n| table.indexes[*n].columns.contains(&at)).collect();
+        let changed: Vec<usize> =
+            (0..table.indexes.len()).filter(|n| table.indexes[*n].columns.contains(&at)).collect();
         for &index in &changed {
             self.check_key_types(table, &table.indexes[index].columns)?;
         }
