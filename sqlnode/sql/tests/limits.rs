@@ -78,6 +78,15 @@ fn a_statement_is_held_to_its_memory() {
     assert_eq!(state(db.run(sorted)), SqlState::OUT_OF_MEMORY);
     let grouped = "SELECT g, count(*) FROM generate_series(1, 100000) g GROUP BY g";
     assert_eq!(state(db.run(grouped)), SqlState::OUT_OF_MEMORY);
+    for collected in [
+        "SELECT array_agg(g) FROM generate_series(1, 100000) g",
+        "SELECT count(c) FROM (SELECT string_agg(g::text, '') c FROM generate_series(1, 100000) g GROUP BY g % 10) x",
+        "SELECT jsonb_agg(g ORDER BY -g) FROM generate_series(1, 100000) g",
+        "SELECT count(DISTINCT g) FROM generate_series(1, 100000) g",
+        "SELECT g FROM (SELECT g, to_jsonb(repeat('x', 1000)) FROM generate_series(1, 200) g) t(g, j) ORDER BY j, g",
+    ] {
+        assert_eq!(state(db.run(collected)), SqlState::OUT_OF_MEMORY, "{collected}");
+    }
     // Of a bounded sort only what is wanted is held.
     assert_eq!(db.run(&format!("{sorted} LIMIT 2")).unwrap(), [[Value::Int4(100_000)], [Value::Int4(99_999)]]);
     assert_eq!(db.run("SELECT count(*) FROM generate_series(1, 100000)").unwrap(), [[Value::Int8(100_000)]]);

@@ -165,7 +165,7 @@ fn slice(a: &[Value], _: &Call<'_>) -> Result<Value> {
             rest /= dimension.0;
             (range.0..range.0 + range.1).contains(&place)
         };
-        if array.dimensions.iter().zip(&ranges).rev().map(inside).fold(true, |all, one| all && one) {
+        if array.dimensions.iter().zip(&ranges).rev().all(inside) {
             values.push(value.clone());
         }
     }

@@ -243,7 +243,7 @@ fn translate(pattern: &str) -> Result<String> {
             }
             out.push(c);
             if c == '{' {
-                while let Some(inner) = chars.next() {
+                for inner in chars.by_ref() {
                     out.push(inner);
                     if inner == '}' {
                         break;

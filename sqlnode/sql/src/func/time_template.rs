@@ -509,7 +509,7 @@ fn out_of_range(input: &str) -> SqlError {
     SqlError::new(SqlState::DATETIME_FIELD_OVERFLOW, format!("date/time field value out of range: \"{input}\""))
 }
 
-fn read<'a>(input: &'a str, template: &str) -> Result<Found> {
+fn read(input: &str, template: &str) -> Result<Found> {
     let pieces = pieces(template);
     let mut reader = Reader { rest: input.trim_start(), found: Found::default() };
     // Separators in the text beyond those of the template may stand for its literal text.
