@@ -63,6 +63,8 @@ impl Signalling for Rooms {
             // is being looked for is let go of at once.
             let hung_up = down.clone();
             tokio::select! {
+                // First, so that a goodbye counts before the hanging up behind it.
+                biased;
                 outcome = rooms.serve(caller, up, &down) => if let Err(status) = outcome {
                     down.try_send(Err(status)).ok();
                 },
@@ -139,7 +141,8 @@ impl Rooms {
                         }
                     }
                     Ok(None) => {
-                        line.leave().await;
+                        // A task of its own: a device that is done doesn't wait for this, and must not call it off.
+                        tokio::spawn(line.leave()).await.ok();
                         return Ok(());
                     }
                     // Malformed or oversized, or the connection broke: either way this stream is over.
