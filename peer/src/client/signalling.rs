@@ -23,6 +23,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(7);
 /// How long the node may take to answer after this device's addresses changed: most often the stream is dead.
 const PROBE_MAX: Duration = Duration::from_millis(1500);
 const WELCOME_DEADLINE: Duration = Duration::from_secs(10);
+/// How long the cluster may take to close its half of the stream when this device leaves.
+const GOODBYE_DEADLINE: Duration = Duration::from_secs(1);
 const BACK_OFF_MIN: Duration = Duration::from_millis(100);
 const BACK_OFF_MAX: Duration = Duration::from_secs(5);
 /// Messages that wait for the stream; more are refused, and negotiation repeats them.
@@ -91,7 +93,7 @@ impl SignallingHandle {
     /// Ends the stream, and with it the presence.
     pub async fn close(self) {
         drop(self.outgoing);
-        let _ = tokio::time::timeout(Duration::from_secs(1), self.task).await;
+        let _ = tokio::time::timeout(GOODBYE_DEADLINE, self.task).await;
     }
 }
 
@@ -233,7 +235,14 @@ async fn run(
                         return StreamEnd::Broken { text: "the node closed the stream".into(), worked };
                     }
                 }
-                None => return StreamEnd::Unwanted,
+                None => {
+                    // Closing one's own half says goodbye. Hanging up at once would look like a broken connection, for which
+                    // the others wait: so the cluster's half is awaited, as long as `close` waits for this task.
+                    drop(up);
+                    let goodbye = async { while let Ok(Some(_)) = stream.message().await {} };
+                    let _ = tokio::time::timeout(GOODBYE_DEADLINE, goodbye).await;
+                    return StreamEnd::Unwanted;
+                }
             },
             _ = pings.tick() => {
                 nonce += 1;
