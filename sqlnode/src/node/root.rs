@@ -33,7 +33,7 @@ impl RootKept {
             return Ok(());
         }
         let looks = self.foreign.take().filter(|(known, _)| *known == stored).map_or(0, |(_, looks)| looks);
-        if looks < ASKS_AT_FIRST || looks % ASKS_ONCE_IN == 0 {
+        if looks < ASKS_AT_FIRST || looks.is_multiple_of(ASKS_ONCE_IN) {
             let Some(verifier) = Verifier::parse(&stored) else { return Ok(()) };
             if accepts(&verifier, parts.root_password.current()).await || ask(parts, members, &verifier).await {
                 self.fits = Some(stored);

@@ -138,7 +138,6 @@ impl Connection {
             time_zone: session.time_zone(),
             now: info.transaction_time_us - UNIX_OFFSET_SECONDS * SECOND_MICROS,
             catalog: &*names,
-            ..TextContext::utc()
         };
         let ran = tokio::task::block_in_place(|| {
             let mut values = Vec::with_capacity(insert.params().len());

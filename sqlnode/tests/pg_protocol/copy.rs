@@ -27,11 +27,17 @@ async fn rows_are_copied_in_and_out() {
         .batch_execute("CREATE TABLE t (id int PRIMARY KEY, name varchar(5), at timestamptz, note text DEFAULT 'none')")
         .await
         .unwrap();
-    let pieces: [&[u8]; 3] = [b"1\tann\t2024-01-02 03:04:05+0", b"0\tx\\ty\n2\t\\N\t\\N\t\\N\n", b"3\tb\\\\b\t\\N\t\n\\.\n"];
+    let pieces: [&[u8]; 3] =
+        [b"1\tann\t2024-01-02 03:04:05+0", b"0\tx\\ty\n2\t\\N\t\\N\t\\N\n", b"3\tb\\\\b\t\\N\t\n\\.\n"];
     assert_eq!(copy_in(&client, "COPY t FROM STDIN", &pieces).await.unwrap(), 3);
     let text = copy_out(&client, "COPY t TO STDOUT").await.unwrap();
     assert_eq!(text, "1\tann\t2024-01-02 03:04:05+00\tx\\ty\n2\t\\N\t\\N\t\\N\n3\tb\\\\b\t\\N\t\n");
-    assert_eq!(copy_in(&client, "COPY t (name, id) FROM STDIN WITH (FORMAT csv, HEADER)", &[b"name,id\n\"a,b\",4\n,5"]).await.unwrap(), 2);
+    assert_eq!(
+        copy_in(&client, "COPY t (name, id) FROM STDIN WITH (FORMAT csv, HEADER)", &[b"name,id\n\"a,b\",4\n,5"])
+            .await
+            .unwrap(),
+        2
+    );
     let query = "COPY (SELECT id, name, note FROM t WHERE id > 3) TO STDOUT (FORMAT csv, HEADER)";
     assert_eq!(copy_out(&client, query).await.unwrap(), "id,name,note\n4,\"a,b\",none\n5,,none\n");
     // Many rows, over several INSERTs, each with its own default.
