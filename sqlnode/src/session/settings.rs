@@ -288,11 +288,10 @@ impl Settings {
         .collect()
     }
 
-    /// What the language is told: the changed settings, names in lower case.
+    /// What the language is told, for `current_setting()`: all settings, names in lower case.
     pub fn exported(&self) -> BTreeMap<String, String> {
         let mut exported = (*self.initial).clone();
-        exported.extend(self.session.iter().map(|(name, value)| (name.clone(), value.clone())));
-        exported.extend(self.local.iter().map(|(name, value)| (name.clone(), value.clone())));
+        exported.extend(self.all());
         exported
     }
 

@@ -82,6 +82,10 @@ async fn settings_are_changed_shown_and_undone() {
         SimpleQueryMessage::Row(row) => row.get(0).unwrap_or_default().to_owned(),
         other => panic!("{other:?}"),
     };
+    // Programs ask in both ways for settings that nobody has changed.
+    let row = client.query_one("SELECT current_setting('server_version_num'), current_setting('Search_Path')", &[]);
+    let row = row.await.unwrap();
+    assert_eq!((row.get::<_, &str>(0), row.get::<_, &str>(1)), ("150000", show("search_path").await.as_str()));
     client.batch_execute("SET statement_timeout = '5s'").await.unwrap();
     assert_eq!(show("statement_timeout").await, "5000");
     client.batch_execute("BEGIN; SET LOCAL statement_timeout = 7; ROLLBACK").await.unwrap();
