@@ -93,14 +93,20 @@ fn age_between(a: i64, b: i64) -> Result<Interval> {
 }
 
 fn add_zoned(call: &Call<'_>, time: i64, step: &Interval) -> Result<Value> {
+    Ok(Value::Timestamptz(zoned_sum(&zone(call), time, step)?))
+}
+
+/// A moment moved by an interval: hours are exact, days and months follow the local clock.
+pub(super) fn zoned_sum(zone: &Zone, time: i64, step: &Interval) -> Result<i64> {
     if !is_finite(time) {
-        return Ok(Value::Timestamptz(time));
+        return Ok(time);
     }
-    let zone = zone(call);
-    // Hours are exact; days and months follow the local clock.
-    let calendar = Interval { micros: 0, ..*step };
-    let moved = zone.to_utc(add_interval(zone.to_local(time), &calendar)?);
-    Ok(Value::Timestamptz(add_interval(moved, &Interval { months: 0, days: 0, micros: step.micros })?))
+    // Without days the local clock isn't asked: in the hour that it shows twice it can't tell which one is meant.
+    let moved = match (step.months, step.days) {
+        (0, 0) => time,
+        _ => zone.to_utc(add_interval(zone.to_local(time), &Interval { micros: 0, ..*step })?),
+    };
+    add_interval(moved, &Interval { months: 0, days: 0, micros: step.micros })
 }
 
 fn negated(value: &Value) -> Result<Interval> {
@@ -489,8 +495,14 @@ fn trunc_zoned(a: &[Value], call: &Call<'_>) -> Result<Value> {
     let zone = if a.len() > 2 { zone_named(text(&a[2]))? } else { zone(call) };
     let time = moment(&a[1]);
     let local = if is_finite(time) { zone.to_local(time) } else { time };
-    let start = truncate(text(&a[0]), local, &call.types[1])?;
-    Ok(Value::Timestamptz(if is_finite(time) { zone.to_utc(start) } else { time }))
+    let given = text(&a[0]).to_ascii_lowercase();
+    let start = truncate(&given, local, &call.types[1])?;
+    Ok(Value::Timestamptz(match local.saturating_sub(start) {
+        _ if !is_finite(time) => time,
+        // Within the hour the clocks stay as they are.
+        rest if clock_field(unit_name(&given).unwrap_or(""), 0).is_some() => time - rest,
+        _ => zone.to_utc(start),
+    }))
 }
 
 fn trunc_interval(a: &[Value], call: &Call<'_>) -> Result<Value> {
@@ -805,3 +817,24 @@ pub(super) const OPERATORS: &[Entry] = &[
     Entry::scalar("*", "float8 interval", "interval", factor_times),
     Entry::scalar("/", "interval float8", "interval", over),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_hour_that_comes_twice_is_not_confused() {
+        let berlin = Zone::by_name("Europe/Berlin").unwrap();
+        // 2024-10-27 00:30 UTC is the first 02:30 of that night.
+        let first = Civil { year: 2024, month: 10, day: 27, micros: 30 * 60 * SECOND_MICROS }.timestamp().unwrap();
+        let minutes = |count: i64| Interval { months: 0, days: 0, micros: count * 60 * SECOND_MICROS };
+        for count in [0, 5, 30, 60, 120] {
+            let sum = zoned_sum(&berlin, first, &minutes(count)).unwrap();
+            assert_eq!(sum - first, count * 60 * SECOND_MICROS);
+        }
+        // A day later by the clock on the wall is 25 hours later.
+        let day = Interval { months: 0, days: 1, micros: 0 };
+        let midnight = first - 150 * 60 * SECOND_MICROS;
+        assert_eq!(zoned_sum(&berlin, midnight, &day).unwrap() - midnight, 25 * 3600 * SECOND_MICROS);
+    }
+}

@@ -50,7 +50,7 @@ fn times(a: &[Value], call: &Call<'_>) -> Result<Rows> {
     let zoned = *call.result == Type::Timestamptz(None);
     let zone = Zone::session(call.context.time_zone);
     let add = move |time: i64, step: &Interval| {
-        if zoned { Ok(zone.to_utc(add_interval(zone.to_local(time), step)?)) } else { add_interval(time, step) }
+        if zoned { super::datetime::zoned_sum(&zone, time, step) } else { add_interval(time, step) }
     };
     let next = move |time: &i64| add(*time, &step).ok().filter(|after| (after > time) == (direction > 0));
     let inside = move |time: &i64| if direction > 0 { *time <= stop } else { *time >= stop };

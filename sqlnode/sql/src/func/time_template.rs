@@ -93,7 +93,8 @@ fn pieces(template: &str) -> Vec<Piece> {
         let (mut bare, mut after) = (false, rest);
         for prefix in ["FM", "fm", "TM", "tm"] {
             if let Some(next) = after.strip_prefix(prefix) {
-                bare |= prefix.eq_ignore_ascii_case("fm");
+                // Names in the session's language aren't padded either.
+                bare = true;
                 after = next;
             }
         }
