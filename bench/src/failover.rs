@@ -1,7 +1,7 @@
 //! The pause in acknowledged writes when the leader is killed.
 
 use crate::report::Report;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rockpool_e2e::{Cluster, sql};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 /// Writes acknowledged before the leader is killed, so that everything is warm.
 const WRITES_BEFORE: u32 = 200;
 const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// How long one write may hang before the next is tried. Longer than a node keeps a client waiting, so that it cuts nothing
+/// short that would have come.
+const WRITE_MAX: Duration = Duration::from_secs(15);
 
 /// Kills the leader of three nodes `rounds` times; a client on a survivor never stops writing.
 pub fn run(root: &Path, rounds: u32, report: &mut Report) -> Result<()> {
@@ -33,19 +36,22 @@ pub fn run(root: &Path, rounds: u32, report: &mut Report) -> Result<()> {
             dying.kill9()?;
             let killed = Instant::now();
             // The same row again and again until it is acknowledged: the outcome of a lost answer is unknown.
-            while client.execute(&insert, &[&(round as i32), &(WRITES_BEFORE as i32)]).await.is_err() {
+            let (row, id) = (round as i32, WRITES_BEFORE as i32);
+            loop {
+                if let Ok(Ok(_)) = tokio::time::timeout(WRITE_MAX, client.execute(&insert, &[&row, &id])).await {
+                    break;
+                }
                 anyhow::ensure!(killed.elapsed() < PAUSE_MAX, "no write within {PAUSE_MAX:?} of the leader's death");
             }
             anyhow::Ok(killed.elapsed())
         })?;
         pauses.push(pause.as_secs_f64());
+        eprintln!("  round {} of {rounds}: {:.2} s without an acknowledged write", round + 1, pause.as_secs_f64());
         cluster.nodes[leader].start(None)?;
         cluster.nodes[leader].wait_ready()?;
         cluster.wait_voters(3)?;
     }
-    pauses.sort_by(f64::total_cmp);
-    let worst = *pauses.last().context("at least one round")?;
-    let note = format!("median {:.2} s of {rounds} kills", pauses[pauses.len() / 2]);
-    report.figure("Failover, 3 nodes", "longest pause in writes", worst, "s", note);
+    let note = format!("from SIGKILL to the next acknowledged write, {rounds} kills");
+    report.figure("Failover, 3 nodes", "pause in writes", "s", pauses, note);
     Ok(())
 }

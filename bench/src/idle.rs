@@ -7,8 +7,10 @@ use rockpool_e2e::{Cluster, Process};
 use std::path::Path;
 use std::time::Duration;
 
-/// Time for start-up to settle before memory is read.
-const SETTLE: Duration = Duration::from_secs(10);
+/// Time for start-up to settle.
+const SETTLE: Duration = Duration::from_secs(5);
+/// Time over which idling is watched.
+const WATCH: Duration = Duration::from_secs(10);
 
 /// Reads the resident memory and the processor time of idle processes.
 pub fn run(root: &Path, report: &mut Report) -> Result<()> {
@@ -19,21 +21,23 @@ pub fn run(root: &Path, report: &mut Report) -> Result<()> {
     let mut at_bob = bob.open("bench")?;
     at_ann.wait_linked("bob")?;
     at_bob.wait_linked("ann")?;
-    let node = cluster.nodes[0].process.as_ref().context("the node runs")?;
-    let before = (processor_ticks(node)?, processor_ticks(&at_ann.process)?);
+    let leader = cluster.leader()?;
+    let node = |at: usize| cluster.nodes[at].process.as_ref().context("the node runs");
+    let watched = [
+        ("node, the leader of three", node(leader)?),
+        ("node, a follower", node((leader + 1) % cluster.nodes.len())?),
+        ("peer, pool open, one link", &at_ann.process),
+    ];
+    // Starting up has to settle first, or it would count as idling.
     std::thread::sleep(SETTLE);
-    let after = (processor_ticks(node)?, processor_ticks(&at_ann.process)?);
-    // The kernel counts in hundredths of a second on every system that we build for.
-    let percent = |before: u64, after: u64| after.saturating_sub(before) as f64 / SETTLE.as_secs_f64();
-    let note = |percent: f64| format!("resident; {percent:.1} % of a core");
-    report.figure("Idle", "node (one of three)", resident_mib(node)?, "MiB", note(percent(before.0, after.0)));
-    report.figure(
-        "Idle",
-        "peer (pool open, one link)",
-        resident_mib(&at_ann.process)?,
-        "MiB",
-        note(percent(before.1, after.1)),
-    );
+    let before = watched.iter().map(|(_, process)| processor_ticks(process)).collect::<Result<Vec<_>>>()?;
+    std::thread::sleep(WATCH);
+    for ((what, process), before) in watched.into_iter().zip(before) {
+        // The kernel counts in hundredths of a second on every system that we build for.
+        let percent = processor_ticks(process)?.saturating_sub(before) as f64 / WATCH.as_secs_f64();
+        let note = format!("resident; {percent:.1} % of a core over {} s", WATCH.as_secs());
+        report.figure("Idle", what, "MiB", vec![resident_mib(process)?], note);
+    }
     Ok(())
 }
 

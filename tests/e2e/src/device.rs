@@ -1,6 +1,6 @@
 //! One device: a home folder, and `rockpool` run in it.
 
-use crate::process::{Process, binary, limited};
+use crate::process::{Process, binary, limited, spawn};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
@@ -51,7 +51,7 @@ impl Device {
     /// Runs a command to its end, with `input` on its standard input.
     pub fn run_with(&self, words: &[&str], input: &str) -> Result<Outcome> {
         let mut command = self.command(words)?;
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let (mut child, _listed) = spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
         let mut stdin = child.stdin.take().context("standard input is piped")?;
         // A command that reads nothing may have closed its end: no harm.
         let _ = stdin.write_all(input.as_bytes());

@@ -2,10 +2,12 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::process::{Pid, Signal, kill_process};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How often conditions are looked at.
@@ -62,10 +64,73 @@ pub fn limited(command: Command, file_bytes_max: Option<u64>) -> Command {
     shell
 }
 
+/// Children that were started and not waited for: an interrupted program ends them.
+static CHILDREN: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+
+fn children() -> MutexGuard<'static, BTreeSet<u32>> {
+    CHILDREN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A child's place on the list of those that an interruption ends.
+#[derive(Debug)]
+pub struct Listed(u32);
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        children().remove(&self.0);
+    }
+}
+
+/// Starts a child that ends with this program, if the program asked for that by [`on_interrupt`].
+pub fn spawn(command: &mut Command) -> std::io::Result<(Child, Listed)> {
+    // Locked until it is on the list, so that none is started while an interruption ends them.
+    let mut children = children();
+    let child = command.spawn()?;
+    children.insert(child.id());
+    let listed = Listed(child.id());
+    Ok((child, listed))
+}
+
+/// From now on SIGINT, SIGTERM and SIGHUP end all children, run `tidy`, and end this program with the status it answers.
+pub fn on_interrupt(tidy: impl FnOnce() -> i32 + Send + 'static) -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let entered = runtime.enter();
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    drop(entered);
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+                _ = hang_up.recv() => {}
+            }
+        });
+        let children = children();
+        for pid in children.iter().filter_map(|pid| Pid::from_raw(i32::try_from(*pid).ok()?)) {
+            // One that has just ended needs no signal.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        std::process::exit(tidy());
+    });
+    Ok(())
+}
+
+/// Removes a folder in which killed processes may still be writing their last.
+pub fn remove_folder(folder: &Path) {
+    let gone = || std::fs::remove_dir_all(folder).is_ok() || !folder.exists();
+    if wait_until("the folder to be gone", Duration::from_secs(5), || gone().then_some(())).is_err() {
+        eprintln!("{} could not be removed", folder.display());
+    }
+}
+
 /// A child process. Killed when dropped.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
+    _listed: Listed,
     /// What it is called in messages.
     pub name: String,
     /// Where its standard error goes.
@@ -86,8 +151,8 @@ impl Process {
         } else {
             command.stdout(file);
         }
-        let child = command.spawn().with_context(|| format!("starting {name}: {command:?}"))?;
-        Ok(Process { child, name: name.to_string(), log: log.to_path_buf() })
+        let (child, listed) = spawn(&mut command).with_context(|| format!("starting {name}: {command:?}"))?;
+        Ok(Process { child, _listed: listed, name: name.to_string(), log: log.to_path_buf() })
     }
 
     /// Its standard output, once.

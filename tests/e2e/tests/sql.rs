@@ -117,5 +117,10 @@ fn a_node_that_was_killed_again_and_again_has_every_acknowledged_row() -> Result
         node.wait_ready()?;
     }
     wait_until("a leader", Duration::from_secs(10), || cluster.nodes[0].status().ok()?["leader"].as_u64())?;
-    Ok(())
+    runtime.block_on(async {
+        let client = sql::connect(&cluster.nodes[0]).await?;
+        let stored: i64 = client.query_one("SELECT count(*) FROM kept", &[]).await?.get(0);
+        assert_eq!(stored, acknowledged, "after the last kill");
+        Ok(())
+    })
 }

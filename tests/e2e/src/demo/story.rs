@@ -5,7 +5,7 @@ use crate::outage::Writer;
 use crate::summary::{Summary, seconds};
 use anyhow::{Context, Result};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
-use rockpool_e2e::{Cluster, Device, Node, OpenPool, files, wait_until};
+use rockpool_e2e::{Cluster, Device, Node, OpenPool, files, process, wait_until};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -26,8 +26,8 @@ const MARKER: &str = "marker-7c1f0e5b-only-for-the-pool";
 pub struct Story {
     pub summary: Summary,
     cluster: Cluster,
-    devices: Vec<Device>,
-    open: Vec<OpenPool>,
+    /// Kept because a pool is open only as long as its process runs.
+    _open: Vec<OpenPool>,
 }
 
 fn step(text: &str) {
@@ -158,35 +158,24 @@ impl Story {
         );
         summary.check(tables, "the surviving nodes answer SQL");
         summary.check(seen == 0, "the cluster has seen no content");
-        Ok(Story {
-            summary,
-            cluster,
-            devices: vec![laptop, phone, desktop],
-            open: vec![at_laptop, at_desktop, at_phone],
-        })
+        Ok(Story { summary, cluster, _open: vec![at_laptop, at_desktop, at_phone] })
     }
 
-    /// Says how to join in, and waits for Ctrl-C.
-    pub fn keep_running(mut self, data: &Path) -> Result<()> {
+    /// Says how to join in. Everything runs until this program is interrupted.
+    pub fn tell_how_to_join(&self, data: &Path) -> Result<()> {
+        // The first node may be the one that was killed: its address would lead nowhere.
         let node = self.cluster.running().next().context("a node runs")?;
-        let bin = rockpool_e2e::process::binary("rockpool")?;
+        let rockpool = process::binary("rockpool")?.display().to_string();
+        let home = |device: &str| data.join(device).display().to_string();
         step("Everything is left running. Ctrl-C ends it");
         println!("   Ask the tables:   {}", psql_line(node));
-        println!("   Be Ann's phone:   {} --home {} history", bin.display(), data.join("ann-phone").display());
-        println!("   Say something:    {} --home {} say hello", bin.display(), data.join("bob-desktop").display());
-        println!("   Join as yourself: {} --home /tmp/me server add '{}'", bin.display(), self.cluster.address()?);
-        println!("                     {} --home /tmp/me signup NAME", bin.display());
-        println!(
-            "                     {} --home {} pool invite {POOL}",
-            bin.display(),
-            data.join("ann-laptop").display()
-        );
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(tokio::signal::ctrl_c())?;
-        for open in &mut self.open {
-            open.process.terminate(Duration::from_secs(10))?;
-        }
-        println!("\n   {} devices and the nodes are stopped", self.devices.len());
+        println!("   Be Ann's phone:   {rockpool} --home {} history", home("ann-phone"));
+        println!("   Say something:    {rockpool} --home {} say hello", home("bob-desktop"));
+        println!("   Join as yourself: {rockpool} --home /tmp/me server add '{}'", node.address()?);
+        println!("                     {rockpool} --home /tmp/me signup NAME");
+        let invite = format!("{rockpool} --home {} pool invite {POOL}", home("ann-laptop"));
+        println!("                     {invite} | {rockpool} --home /tmp/me pool join -");
+        println!("                     {rockpool} --home /tmp/me open {POOL}");
         Ok(())
     }
 }
@@ -211,8 +200,10 @@ fn copy_sources(root: &Path, folder: &Path, to: &Path, data: &Path) -> Result<()
         let path = entry.path();
         let name = entry.file_name();
         let kind = entry.file_type()?;
-        // Neither what was built, nor git's own store, nor this demonstration itself.
-        if path == data || name == ".git" || (folder == root && name == "target") {
+        // Neither what was built, nor git's own store, nor demonstrations, nor a node's folder with its keys.
+        let left_out = ["target", "demo-data", "rockpool-data"];
+        let at_top = folder == root && left_out.iter().any(|prefix| name.to_string_lossy().starts_with(prefix));
+        if path == data || name == ".git" || at_top {
             continue;
         }
         if kind.is_dir() {
@@ -248,6 +239,7 @@ fn order(messages: &Value) -> Value {
 /// `rockpool get`, whose progress is shown.
 struct Download {
     child: std::process::Child,
+    _listed: process::Listed,
     lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
     bar: ProgressBar,
     done_bytes: u64,
@@ -257,13 +249,13 @@ struct Download {
 impl Download {
     fn start(device: &Device, offer: &str, to: &Path) -> Result<Download> {
         let mut command = device.command(&["get", offer, "--to", to.to_str().context("a printable path")?])?;
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;
+        let (mut child, listed) = process::spawn(command.stdout(Stdio::piped()).stderr(Stdio::inherit()))?;
         let lines = BufReader::new(child.stdout.take().context("standard output is piped")?).lines();
         let bar = ProgressBar::new(0);
         let style = "   {prefix} {bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}";
         bar.set_style(ProgressStyle::with_template(style)?);
         bar.set_prefix(device.name.clone());
-        Ok(Download { child, lines, bar, done_bytes: 0, last: Value::Null })
+        Ok(Download { child, _listed: listed, lines, bar, done_bytes: 0, last: Value::Null })
     }
 
     /// Reads one line; false at the end.
