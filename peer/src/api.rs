@@ -282,6 +282,8 @@ pub struct MessageView {
     pub text: String,
     /// Whether it was taken back.
     pub retracted: bool,
+    /// Whether messages that are known to exist and have not arrived yet may belong right before it.
+    pub gap_before: bool,
 }
 
 /// A file offer.

@@ -410,7 +410,7 @@ async fn converse(mut events: LocalEvents, mut requests: super::local::LocalRequ
                     ReplyBody::Ok(Reply::History(mut messages)) if line.id == first => {
                         let shown = shown.take().unwrap_or_default();
                         messages.retain(|message| !shown.contains(&message.id));
-                        messages.iter().for_each(|message| show(print::message(message)));
+                        messages.iter().for_each(|message| show(print::message_in_history(message)));
                     }
                     ReplyBody::Ok(reply) => {
                         if let Some(text) = answer(&reply) {
@@ -441,7 +441,7 @@ fn answer(reply: &Reply) -> Option<String> {
         Reply::Status(status) => {
             lines(status.present.iter().map(|device| format!("  {}", print::device(device))).collect())
         }
-        Reply::History(messages) => lines(messages.iter().map(print::message).collect()),
+        Reply::History(messages) => lines(messages.iter().map(print::message_in_history).collect()),
         Reply::Offers(offers) if offers.is_empty() => Some("  nothing is on offer".into()),
         Reply::Offers(offers) => lines(offers.iter().map(print::offer).collect()),
         Reply::Downloaded(download) => Some(format!("* {}", print::downloaded(download).join("\n  "))),

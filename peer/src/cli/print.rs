@@ -44,6 +44,12 @@ pub(super) fn message(message: &MessageView) -> String {
     format!("{} <{}> {text}", time(message.at_ms), device(&message.from))
 }
 
+/// A message in a list of those before and after it: a line in front says where some are still missing.
+pub(super) fn message_in_history(shown: &MessageView) -> String {
+    let gap = if shown.gap_before { "      (messages that belong here have not arrived yet)\n" } else { "" };
+    format!("{gap}{}", message(shown))
+}
+
 /// An offer on one line.
 pub(super) fn offer(offer: &OfferView) -> String {
     format!(
@@ -164,10 +170,23 @@ mod tests {
         let from =
             DeviceView { device_id: "aa".into(), device: "laptop".into(), author: "mal".into(), this_device: false };
         let text = "hi\n14:41 <bob, laptop> I agree\n* closed: bye".to_string();
-        let view = MessageView { id: "aa:1".into(), from, at_ms: 0, text, retracted: false };
+        let view = MessageView { id: "aa:1".into(), from, at_ms: 0, text, retracted: false, gap_before: false };
         let shown = message(&view);
         let mut lines = shown.lines();
         assert!(lines.next().unwrap().ends_with("<mal, laptop> hi"));
         assert!(lines.all(|line| line.starts_with("      ")), "{shown}");
+    }
+
+    #[test]
+    fn a_history_says_where_messages_are_missing() {
+        let from =
+            DeviceView { device_id: "aa".into(), device: "laptop".into(), author: "mal".into(), this_device: false };
+        let view =
+            MessageView { id: "aa:1".into(), from, at_ms: 0, text: "hi".into(), retracted: false, gap_before: false };
+        assert_eq!(message_in_history(&view), message(&view));
+        let gap = MessageView { gap_before: true, ..view };
+        let shown = message_in_history(&gap);
+        assert!(shown.contains("not arrived") && shown.ends_with(&message(&gap)), "{shown}");
+        assert!(shown.starts_with("      "), "it can't pass for a message: {shown}");
     }
 }

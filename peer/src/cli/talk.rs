@@ -99,7 +99,7 @@ pub(super) async fn history(context: &Context, args: HistoryArgs) -> Result<(), 
         }
     }
     context.print(&messages, |messages| {
-        messages.iter().for_each(|message| say!("{}", print::message(message)));
+        messages.iter().for_each(|message| say!("{}", print::message_in_history(message)));
     });
     Ok(())
 }

@@ -28,6 +28,8 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
 const CALL_DEADLINE: Duration = Duration::from_secs(15);
 /// An access token is exchanged when less than this is left of it.
 const REFRESH_BEFORE_US: i64 = 60_000_000;
+/// Bytes in one answer: a full pool's members and roster come in one.
+const REPLY_BYTES_MAX: usize = 64 << 20;
 
 /// Signs a challenge.
 pub type Prove = Arc<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>;
@@ -233,7 +235,8 @@ impl Cluster {
         self.read(|channel, request| {
             let message = message.clone();
             async move {
-                let reply = PoolsClient::new(channel).members(request.put(message)).await?;
+                let mut client = PoolsClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX);
+                let reply = client.members(request.put(message)).await?;
                 Ok(reply.into_inner().members)
             }
         })
@@ -279,7 +282,8 @@ impl Cluster {
         let channel = self.channel().await?;
         let mut request = Request::new(tokio_stream::wrappers::ReceiverStream::new(outgoing));
         authorize(&mut request, &token);
-        let reply = tokio::time::timeout(CALL_DEADLINE, SignallingClient::new(channel).attach(request)).await;
+        let mut client = SignallingClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX);
+        let reply = tokio::time::timeout(CALL_DEADLINE, client.attach(request)).await;
         match reply {
             Ok(Ok(reply)) => Ok(reply.into_inner()),
             Ok(Err(status)) if status.code() == Code::Unauthenticated => {
@@ -296,6 +300,12 @@ impl Cluster {
                 Err(ApiError::new(ErrorCode::Unavailable, "the node gave no answer in time"))
             }
         }
+    }
+
+    /// Exchanges the session's tokens if the time has come. A stream that stands needs none, and a refresh token that lies
+    /// unused ends: then the stream could not be made again.
+    pub(super) async fn keep_session(&self) -> Result<(), ApiError> {
+        self.access_token(None).await.map(drop)
     }
 
     /// Forgets the node in use, so that the next call tries another.

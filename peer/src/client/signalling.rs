@@ -18,6 +18,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 const PING_INTERVAL: Duration = Duration::from_secs(2);
+/// How often a standing stream sees to the session's tokens.
+const KEEP_SESSION_INTERVAL: Duration = Duration::from_secs(12 * 60 * 60);
 /// Silence after which the stream counts as broken.
 const SILENCE_MAX: Duration = Duration::from_secs(7);
 /// How long the node may take to answer after this device's addresses changed: most often the stream is dead.
@@ -176,6 +178,7 @@ async fn run(
     let mut worked = false;
     let mut nonce = 0;
     let mut pings = tokio::time::interval(PING_INTERVAL);
+    let mut session = tokio::time::interval(KEEP_SESSION_INTERVAL);
     let mut heard = Instant::now();
     let mut probe_deadline = None;
     loop {
@@ -247,6 +250,14 @@ async fn run(
             _ = pings.tick() => {
                 nonce += 1;
                 let _ = up.try_send(meta::ToCluster { kind: Some(to_cluster::Kind::Ping(meta::Ping { nonce })) });
+            }
+            _ = session.tick() => {
+                let cluster = cluster.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = cluster.keep_session().await {
+                        tracing::warn!(%error, "the session's tokens could not be exchanged");
+                    }
+                });
             }
             Ok(()) = probed.changed() => {
                 probe_deadline.get_or_insert(Instant::now() + PROBE_MAX);

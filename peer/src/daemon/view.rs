@@ -41,6 +41,7 @@ pub(super) fn message(peer: &Peer, entry: &StoredEntry) -> Option<MessageView> {
         at_ms: entry.time.ms,
         text: if retracted { String::new() } else { text.clone() },
         retracted,
+        gap_before: peer.has_gap_before(entry),
     })
 }
 
