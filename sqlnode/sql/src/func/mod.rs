@@ -19,6 +19,7 @@ mod compare;
 mod context;
 mod convert;
 mod datetime;
+mod datetime_fields;
 mod decimal;
 mod json;
 mod math;

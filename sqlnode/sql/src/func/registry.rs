@@ -8,8 +8,8 @@ use std::sync::LazyLock;
 
 use super::context::EvalContext;
 use super::{
-    aggregate, arithmetic, array, compare, convert, datetime, json, math, number_template, pattern, series, string,
-    system, time_template,
+    aggregate, arithmetic, array, compare, convert, datetime, datetime_fields, json, math, number_template, pattern,
+    series, string, system, time_template,
 };
 use crate::error::{Result, SqlError};
 use crate::types::{Type, Value};
@@ -194,6 +194,7 @@ pub(super) static FUNCTIONS: LazyLock<Table> = LazyLock::new(|| {
         array::FUNCTIONS,
         convert::FUNCTIONS,
         datetime::FUNCTIONS,
+        datetime_fields::FUNCTIONS,
         json::FUNCTIONS,
         math::FUNCTIONS,
         number_template::FUNCTIONS,

@@ -3,7 +3,8 @@
 //! A template is read into pieces: the fields of the table below, each with its modifiers (`FM` before, `TH` after), and
 //! literal characters. Both directions go through the same pieces.
 
-use super::datetime::{iso_week, weekday_monday, zone};
+use super::datetime::zone;
+use super::datetime_fields::{iso_week, weekday_monday};
 use super::registry::{Call, Entry};
 use super::values::{interval, moment, text};
 use crate::error::{Result, SqlError, SqlState};
