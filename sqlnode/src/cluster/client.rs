@@ -9,7 +9,7 @@ use rockpool_proto::cluster::v1::membership_client::MembershipClient;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity as TlsIdentity};
 use tonic::{Code, Status};
 
-use super::convert::{Addresses, Joined, NodeReport, StatusReport};
+use super::convert::{Addresses, Joined, MemberList, NodeReport, StatusReport};
 use super::token::JoinToken;
 use super::trust;
 use crate::error::StartError;
@@ -75,7 +75,7 @@ impl NodeClient {
     }
 
     /// Tells the cluster where this node listens; answers the members.
-    pub async fn announce(&self, cluster_id: ClusterId, own: &Addresses) -> Result<Vec<Addresses>, StartError> {
+    pub async fn announce(&self, cluster_id: ClusterId, own: &Addresses) -> Result<MemberList, StartError> {
         let request = wire::AnnounceRequest {
             cluster_id: cluster_id.0.to_vec().into(),
             addresses: Some(own.clone().into()),
@@ -86,7 +86,8 @@ impl NodeClient {
             Code::NotFound | Code::PermissionDenied => StartError::Removed(status.message().to_owned()),
             _ => refused(&self.address, &status),
         })?;
-        Ok(reply.into_inner().nodes.into_iter().map(Addresses::from).collect())
+        let reply = reply.into_inner();
+        Ok(MemberList { revision: reply.revision, nodes: reply.nodes.into_iter().map(Addresses::from).collect() })
     }
 
     /// What the node says of itself.

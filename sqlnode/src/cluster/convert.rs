@@ -18,6 +18,15 @@ pub struct Addresses {
     pub http: String,
 }
 
+/// The members at one moment of the cluster's life. Lists travel on several ways and arrive in any order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberList {
+    /// Grows with every change of the list.
+    pub revision: u64,
+    /// By number.
+    pub nodes: Vec<Addresses>,
+}
+
 /// What a node is given when it joins.
 pub struct Joined {
     /// The cluster.

@@ -2,13 +2,16 @@
 //!
 //! A node number is given once and never again: the counter only grows, and rows of former nodes stay. A node that was
 //! given a number but never came up does not keep its address: whoever joins from there next takes it over.
+//!
+//! Each change of the list counts its revision up, in the same transaction, so that whoever holds two lists knows the later
+//! one: a node that went back to an old one would call members where they are no more, and perhaps miss a majority.
 
 use std::time::Duration;
 
 use rockpool_proto::NodeId;
 use rockpool_sql::Value;
 
-use super::convert::Addresses;
+use super::convert::{Addresses, MemberList};
 use super::token::JoinToken;
 use crate::database::{Database, DbError, Refusal, RefusalKind, Tx, count, time};
 use crate::identity::{ClusterId, Fingerprint};
@@ -99,7 +102,7 @@ impl Members {
     }
 
     /// Everybody who belongs to it and has been up.
-    pub async fn list(&self) -> Result<Vec<Addresses>, DbError> {
+    pub async fn list(&self) -> Result<MemberList, DbError> {
         self.database.transaction(list).await
     }
 
@@ -114,10 +117,10 @@ impl Members {
     }
 
     /// Takes a member out for good; answers those who are left.
-    pub async fn remove(&self, node: NodeId) -> Result<Vec<Addresses>, DbError> {
+    pub async fn remove(&self, node: NodeId) -> Result<MemberList, DbError> {
         self.database
             .transaction(|tx| {
-                let members = list(tx)?;
+                let members = list(tx)?.nodes;
                 if !members.iter().any(|member| member.node_id == node) {
                     return Err(refuse(RefusalKind::NotFound, format!("{node} is no member of this cluster")));
                 }
@@ -128,6 +131,7 @@ impl Members {
                 }
                 let now = time(tx.now_us());
                 tx.execute("UPDATE system.nodes SET removed_at = $2 WHERE node_id = $1", &[count(node.0), now])?;
+                count_change(tx)?;
                 list(tx)
             })
             .await
@@ -182,7 +186,7 @@ impl Members {
         self.database
             .transaction(|tx| {
                 use_token(tx, token_id, &hash)?;
-                let members = list(tx)?;
+                let members = list(tx)?.nodes;
                 if members.len() >= NODES_MAX {
                     return Err(refuse(RefusalKind::Exhausted, format!("a cluster has at most {NODES_MAX} nodes")));
                 }
@@ -220,7 +224,7 @@ impl Members {
         cluster_id: ClusterId,
         addresses: &Addresses,
         version: &str,
-    ) -> Result<Vec<Addresses>, DbError> {
+    ) -> Result<MemberList, DbError> {
         if cluster_id != self.cluster_id {
             let text = format!("this is cluster {}, and the node belongs to {cluster_id}", self.cluster_id);
             return Err(refuse(RefusalKind::FailedPrecondition, text));
@@ -255,6 +259,7 @@ impl Members {
                             now,
                         ],
                     )?;
+                    count_change(tx)?;
                 }
                 list(tx)
             })
@@ -269,7 +274,24 @@ pub(crate) fn no_member(node: NodeId) -> String {
     )
 }
 
-fn list(tx: &mut Tx<'_>) -> Result<Vec<Addresses>, DbError> {
+fn revision(tx: &mut Tx<'_>) -> Result<u64, DbError> {
+    let row = tx.query_opt("SELECT value FROM system.cluster WHERE name = 'members_revision'", &[])?;
+    let Some(row) = row else { return Ok(0) };
+    row.text(0)?.parse().map_err(|_| DbError::Fatal("system.cluster holds no revision of the members".to_owned()))
+}
+
+fn count_change(tx: &mut Tx<'_>) -> Result<(), DbError> {
+    let next = Value::text((revision(tx)? + 1).to_string());
+    tx.execute(
+        "INSERT INTO system.cluster (name, value) VALUES ('members_revision', $1)
+         ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        &[next],
+    )?;
+    Ok(())
+}
+
+fn list(tx: &mut Tx<'_>) -> Result<MemberList, DbError> {
+    let revision = revision(tx)?;
     let rows = tx.query(
         "SELECT node_id, grpc, pg, http FROM system.nodes
          WHERE removed_at IS NULL AND announced_at IS NOT NULL ORDER BY node_id",
@@ -283,7 +305,7 @@ fn list(tx: &mut Tx<'_>) -> Result<Vec<Addresses>, DbError> {
             http: row.text(3)?.to_owned(),
         })
     };
-    rows.into_iter().map(address).collect()
+    Ok(MemberList { revision, nodes: rows.into_iter().map(address).collect::<Result<_, DbError>>()? })
 }
 
 fn insert(tx: &mut Tx<'_>, addresses: &Addresses) -> Result<(), DbError> {

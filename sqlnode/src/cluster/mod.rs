@@ -18,7 +18,7 @@ mod token;
 mod trust;
 
 pub use client::{NodeClient, join};
-pub use convert::{Addresses, Joined, NodeReport, NodeStatus, ReplicaReport, ReplicaRole, StatusReport};
+pub use convert::{Addresses, Joined, MemberList, NodeReport, NodeStatus, ReplicaReport, ReplicaRole, StatusReport};
 pub use members::{Members, prepare_database};
 pub(crate) use members::{TOKEN_TTL_MAX, no_member};
 pub(crate) use service::host_of;

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tonic::{Request, Response, Status};
 
 use super::client::NodeClient;
-use super::convert::{Addresses, Joined, NodeReport, NodeStatus, StatusReport};
+use super::convert::{Addresses, Joined, MemberList, NodeReport, NodeStatus, StatusReport};
 use super::members::{Members, no_member};
 use crate::config::host_and_port;
 use crate::database::DbError;
@@ -32,7 +32,7 @@ pub trait LocalNode: Send + Sync + 'static {
     async fn report(&self) -> NodeReport;
 
     /// Takes over the members as the cluster knows them now.
-    fn take_members(&self, members: Vec<Addresses>);
+    fn take_members(&self, members: MemberList);
 
     /// A member says where it listens for the others, or (`None`) could not have it written down.
     fn hear(&self, node: NodeId, grpc: Option<&str>);
@@ -162,11 +162,12 @@ impl Membership for MembershipService {
         if let Err(DbError::Refused(_)) = &announced {
             self.node.hear(caller, None);
         }
-        let nodes = announced?;
+        let members = announced?;
         // At once: who announced itself may be needed for a majority before the keeper's next look.
-        self.node.take_members(nodes.clone());
+        self.node.take_members(members.clone());
         self.changed.notify_one();
-        Ok(Response::new(wire::AnnounceReply { nodes: nodes.into_iter().map(Into::into).collect() }))
+        let MemberList { revision, nodes } = members;
+        Ok(Response::new(wire::AnnounceReply { nodes: nodes.into_iter().map(Into::into).collect(), revision }))
     }
 
     async fn report(&self, request: Request<wire::ReportRequest>) -> Result<Response<wire::NodeReport>, Status> {

@@ -9,7 +9,7 @@ use rockpool_proto::NodeId;
 use tonic::transport::Channel;
 
 use super::client::NodeClient;
-use super::convert::Addresses;
+use super::convert::{Addresses, MemberList};
 use crate::error::StartError;
 use crate::identity::{Identity, NodeTls, read_small, write_whole};
 use crate::rooms::Nodes;
@@ -23,6 +23,8 @@ pub struct MemberTable {
     /// Held while the list is compared, written and swapped: whoever changes it uses the same temporary file.
     changing: Mutex<()>,
     members: RwLock<Arc<Vec<Addresses>>>,
+    /// Of the list that the cluster gave last; zero before that.
+    revision: Mutex<u64>,
     /// Where members say they listen now, until the cluster has written that down.
     heard: Mutex<BTreeMap<NodeId, String>>,
     /// Who belonged to the cluster once. Their certificates are good for ever and open nothing any more.
@@ -53,25 +55,33 @@ impl MemberTable {
             path,
             changing: Mutex::default(),
             members: RwLock::new(Arc::new(members)),
+            revision: Mutex::default(),
             heard: Mutex::default(),
             former: RwLock::default(),
             clients: Mutex::default(),
         })
     }
 
-    /// Takes over the members as the cluster knows them; true when something changed. What `tell` is given is where the
-    /// engine reaches the others from now on.
+    /// Takes over the members as the cluster knows them, unless a later list is here already; true when something changed.
+    /// What `tell` is given is where the engine reaches the others from now on.
     pub fn replace(
         &self,
-        members: Vec<Addresses>,
+        list: MemberList,
         tell: impl FnOnce(&BTreeMap<NodeId, String>) -> Result<(), StartError>,
     ) -> Result<bool, StartError> {
         let _changing = self.changing.lock();
+        let MemberList { revision, nodes: members } = list;
+        if revision < *self.revision.lock() {
+            return Ok(false);
+        }
         let before = self.all();
+        if *before != members {
+            write(&self.path, &members)?;
+        }
+        *self.revision.lock() = revision;
         if *before == members {
             return Ok(false);
         }
-        write(&self.path, &members)?;
         // What the cluster has written down anew is newer than what a member said before.
         self.heard.lock().retain(|node, _| {
             let now = grpc_of(&members, *node);
@@ -230,6 +240,22 @@ mod tests {
         MemberTable::open(folder, identity, own.clone(), tls, vec![own, other]).unwrap()
     }
 
+    fn replace<const N: usize>(table: &MemberTable, revision: u64, nodes: [Addresses; N]) -> bool {
+        table.replace(MemberList { revision, nodes: nodes.to_vec() }, |_| Ok(())).unwrap()
+    }
+
+    #[test]
+    fn a_list_that_arrives_late_replaces_no_later_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let table = table(folder.path());
+        assert!(replace(&table, 4, members([1, 2], 4)));
+        assert!(!replace(&table, 3, members([1, 2], 3)), "read before, arrived behind");
+        assert!(!replace(&table, 4, members([1, 2], 4)), "the same again");
+        assert_eq!(table.engine_peers()[&NodeId(2)], "host2:4");
+        assert_eq!(read_members(folder.path()).unwrap(), members([1, 2], 4));
+        assert!(replace(&table, 5, members([1, 2, 3], 5)));
+    }
+
     #[test]
     fn the_list_may_be_changed_by_several_at_once() {
         let folder = tempfile::tempdir().unwrap();
@@ -238,7 +264,7 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for port in 2..50 {
-                        table.replace(members([1, 2], port).to_vec(), |_| Ok(())).unwrap();
+                        replace(&table, 0, members([1, 2], port));
                     }
                 });
             }
@@ -267,9 +293,9 @@ mod tests {
 
         // Other news doesn't take it back; the cluster's decision does.
         assert_eq!(hear(2, Some("host2:2")).as_deref(), Some("host2:2"));
-        table.replace(members([1, 2, 3], 1).to_vec(), |_| Ok(())).unwrap();
+        replace(&table, 0, members([1, 2, 3], 1));
         assert_eq!(table.engine_peers()[&NodeId(2)], "host2:2");
-        table.replace(members([1, 2, 3], 4).to_vec(), |_| Ok(())).unwrap();
+        replace(&table, 0, members([1, 2, 3], 4));
         assert_eq!(table.engine_peers()[&NodeId(2)], "host2:4");
         assert_eq!(read_members(folder.path()).unwrap(), **table.all());
     }

@@ -11,7 +11,7 @@ use rockpool_runtime::{Engine, GroupStatus, NodeId, Role};
 
 use super::root::RootKept;
 use super::{Parts, Stage, identify};
-use crate::cluster::{Addresses, MemberTable, no_member, prepare_database};
+use crate::cluster::{MemberList, MemberTable, no_member, prepare_database};
 use crate::database::{DbError, RefusalKind};
 use crate::error::StartError;
 use crate::roles;
@@ -133,7 +133,7 @@ async fn retried<T, F: Future<Output = Result<T, DbError>>>(
 }
 
 /// Tells the cluster where this node listens, through whichever member answers; answers the members.
-async fn announced(parts: &Parts) -> Result<Vec<Addresses>, StartError> {
+async fn announced(parts: &Parts) -> Result<MemberList, StartError> {
     let own = parts.table.own();
     let cluster_id = parts.identity.cluster_id;
     let others: Vec<NodeId> =
@@ -175,10 +175,11 @@ async fn announced(parts: &Parts) -> Result<Vec<Addresses>, StartError> {
 
 /// Every member must know where this node listens before the next one is lost, or the rest could not find each other.
 /// Who doesn't answer learns it from the members when it is back.
-async fn tell_the_others(parts: &Parts, told: NodeId, members: &[Addresses]) -> Result<(), StartError> {
-    take_over(parts, members.to_vec())?;
+async fn tell_the_others(parts: &Parts, told: NodeId, members: &MemberList) -> Result<(), StartError> {
+    take_over(parts, members.clone())?;
     let own = parts.table.own();
-    let others = members.iter().map(|member| member.node_id).filter(|node| *node != told && *node != own.node_id);
+    let others = members.nodes.iter().map(|member| member.node_id);
+    let others = others.filter(|node| *node != told && *node != own.node_id);
     let clients = others.filter_map(|node| Some((node, parts.table.client(node)?)));
     let calls = clients.map(|(node, client)| async move {
         let told = tokio::time::timeout(TELL_WITHIN, client.announce(parts.identity.cluster_id, own)).await;
@@ -190,13 +191,13 @@ async fn tell_the_others(parts: &Parts, told: NodeId, members: &[Addresses]) -> 
     Ok(())
 }
 
-fn take_over(parts: &Parts, members: Vec<Addresses>) -> Result<(), StartError> {
+fn take_over(parts: &Parts, members: MemberList) -> Result<(), StartError> {
     take_members(&parts.table, &parts.engine, members)
 }
 
 /// Takes over the members as the cluster knows them: for this node's calls, its folder and its engine.
-pub(super) fn take_members(table: &MemberTable, engine: &Engine, members: Vec<Addresses>) -> Result<(), StartError> {
-    let count = members.len();
+pub(super) fn take_members(table: &MemberTable, engine: &Engine, members: MemberList) -> Result<(), StartError> {
+    let count = members.nodes.len();
     if table.replace(members, |peers| tell_engine(engine, peers))? {
         tracing::info!(members = count, "the members have changed");
     }
@@ -213,8 +214,8 @@ fn tell_engine(engine: &Engine, peers: &BTreeMap<NodeId, String>) -> Result<(), 
 }
 
 async fn keep(parts: &Parts, root: &mut RootKept) -> Result<(), StartError> {
-    let members = match parts.members.list().await {
-        Ok(members) => members,
+    let list = match parts.members.list().await {
+        Ok(list) => list,
         Err(error) => {
             ask_whether_removed(parts).await?;
             return Err(error.into());
@@ -223,10 +224,11 @@ async fn keep(parts: &Parts, root: &mut RootKept) -> Result<(), StartError> {
     let own = parts.identity.node_id;
     // A leader that was removed hands over first.
     let leads = parts.engine.status().groups.iter().any(|group| group.role == Role::Leader);
-    if !leads && !members.iter().any(|member| member.node_id == own) {
+    if !leads && !list.nodes.iter().any(|member| member.node_id == own) {
         return Err(StartError::Removed(no_member(own)));
     }
-    take_over(parts, members.clone())?;
+    let members = list.nodes.clone();
+    take_over(parts, list)?;
     parts.table.set_former(parts.members.removed().await?);
     root.look(parts, &members).await?;
     let status = parts.engine.status();

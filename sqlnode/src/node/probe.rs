@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::keeper::{hear, take_members};
 use super::{Parts, Stage};
-use crate::cluster::{Addresses, LocalNode, MemberTable, NodeReport, ReplicaReport, ReplicaRole};
+use crate::cluster::{Addresses, LocalNode, MemberList, MemberTable, NodeReport, ReplicaReport, ReplicaRole};
 use crate::database::Database;
 use crate::identity::{DataFolder, Identity};
 use crate::listen::{Probe, ReadyState};
@@ -116,7 +116,7 @@ impl LocalNode for NodeProbe {
         }
     }
 
-    fn take_members(&self, members: Vec<Addresses>) {
+    fn take_members(&self, members: MemberList) {
         if let Err(error) = take_members(&self.table, &self.engine, members) {
             tracing::warn!(%error, "the new list of members could not be taken over; the next look tries again");
         }
