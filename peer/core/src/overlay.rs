@@ -1,7 +1,7 @@
 //! Which devices link to which, and where a broadcast goes.
 //!
 //! The full mesh: every two devices link, so a broadcast is one send to each and nothing is relayed. It serves
-//! `FULL_MESH_DEVICES_MAX` devices, those seated first; the tree of `pool-model.md` will take its place behind the same
+//! `FULL_MESH_DEVICES_MAX` devices, those seated first; the tree of the owners (`Place`) will take its place behind the same
 //! questions.
 
 use rockpool_proto::DeviceId;

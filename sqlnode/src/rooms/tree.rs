@@ -1,4 +1,4 @@
-//! The tree of a pool: who sits where (pool model, sections 1 to 5).
+//! The tree of a pool: who sits where.
 //!
 //! A *panel* has three seats and a *path*: one slot from the centre panel (0, 1 or 2) and one slot (0 or 1) for each
 //! level below. The two panels `P+0` and `P+1` hang under panel `P` and form, with `P` as their connector, a *cluster*;
@@ -293,7 +293,7 @@ mod tests {
         tree.nodes()[&device(number)].address.clone()
     }
 
-    /// Properties P1 and P2 of the pool model.
+    /// P1: paths are well formed and everybody has one seat. P2: nobody hangs below a panel with a free seat.
     fn check(tree: &Tree) {
         let mut seats = 0;
         for (path, panel) in &tree.panels {

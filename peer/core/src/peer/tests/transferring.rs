@@ -40,7 +40,7 @@ fn transfer(world: &mut World, source: Source) {
     assert!(world.warnings(1).is_empty(), "{:?}", world.warnings(1));
 }
 
-/// Hole of others: chunk numbers, empty files and short last chunks (pool-model, defect 18).
+/// Hole of others: chunk numbers, empty files and short last chunks.
 #[test]
 fn files_of_every_awkward_size_arrive() {
     let group = GROUP_BYTES;
@@ -84,7 +84,7 @@ fn several_seeders_share_the_work() {
     assert!(by_origin > 4 << 20 && by_other > 4 << 20, "{by_origin} and {by_other}");
 }
 
-/// Hole of others: a poisoned copy is accepted and seeded on (pool-model, defect 2).
+/// Hole of others: a poisoned copy is accepted and seeded on.
 #[test]
 fn wrong_bytes_are_blamed_and_the_download_finishes_from_another() {
     for small in [false, true] {
