@@ -66,13 +66,8 @@ async fn wait_for_voters(folder: &Path, node: &Node, count: usize) {
 #[tokio::test(flavor = "multi_thread")]
 async fn three_nodes_join_serve_and_survive_the_first_one_stopping() {
     let folders = [(); 3].map(|()| tempfile::tempdir().unwrap());
-    let first = start(folders[0].path(), &[]).await.unwrap();
-    let mut others = Vec::new();
-    for folder in &folders[1..] {
-        let token = token(folders[0].path(), &first).await;
-        others.push(start(folder.path(), &joining(&first, &token)).await.unwrap());
-    }
-    wait_for_voters(folders[0].path(), &first, 3).await;
+    let [first, second, third] = three(&folders).await;
+    let others = vec![second, third];
     let ids: Vec<u64> = others.iter().map(|node| node.identity().node_id.0).collect();
     assert_eq!(ids, [2, 3]);
 
@@ -245,13 +240,8 @@ async fn a_node_without_clients_stops_at_once_whatever_it_is_about() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_comes_back_elsewhere_is_reached_before_there_is_a_majority() {
     let folders = [(); 3].map(|()| tempfile::tempdir().unwrap());
-    let first = start(folders[0].path(), &[]).await.unwrap();
-    let mut others = Vec::new();
-    for folder in &folders[1..] {
-        let token = token(folders[0].path(), &first).await;
-        others.push(start(folder.path(), &joining(&first, &token)).await.unwrap());
-    }
-    wait_for_voters(folders[0].path(), &first, 3).await;
+    let [first, second, third] = three(&folders).await;
+    let others = vec![second, third];
     let ports = same_ports(&first);
     for node in std::iter::once(first).chain(others) {
         node.stop().await;

@@ -14,6 +14,8 @@
 
 mod between;
 mod convert;
+#[cfg(test)]
+mod draws;
 mod host;
 mod keeper;
 pub mod leases;

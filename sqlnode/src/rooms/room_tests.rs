@@ -7,6 +7,7 @@ use bytes::Bytes;
 use rockpool_proto::meta::v1::{FromCluster, RosterNode, ended, from_cluster::Kind};
 use rockpool_proto::{AccountId, DeviceId, PoolId};
 
+use super::draws::Draws;
 use super::room::{
     Claim, ConnectionId, EndReason, Ending, Facts, GATHER_FOR, Identity, Input, Output, PresenceFact, Room,
     SILENCE_MAX, Time, VACANT_MAX,
@@ -399,19 +400,6 @@ impl Told {
             whole.nodes.iter().for_each(|node| self.put(node));
         }
         true
-    }
-}
-
-/// A small generator (splitmix64), so that a failure names its seed.
-struct Draws(u64);
-
-impl Draws {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
     }
 }
 

@@ -270,6 +270,7 @@ fn ancestors(path: &Path) -> Vec<Path> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::draws::Draws;
     use super::*;
 
     fn device(number: u64) -> DeviceId {
@@ -310,19 +311,6 @@ mod tests {
         let mut joins: Vec<u64> = tree.nodes.values().map(|seated| seated.join_number).collect();
         joins.sort_unstable();
         assert!(joins.windows(2).all(|pair| pair[0] < pair[1]), "join numbers are unique");
-    }
-
-    /// A small generator (splitmix64), so that a failure names its seed.
-    struct Draws(u64);
-
-    impl Draws {
-        fn below(&mut self, bound: u64) -> u64 {
-            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut mixed = self.0;
-            mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            (mixed ^ (mixed >> 31)) % bound
-        }
     }
 
     #[test]
